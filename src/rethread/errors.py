@@ -1,0 +1,100 @@
+"""What can go wrong, without HTTP.
+
+    RethreadError
+    ├── Invalid          the request breaks the contract; `param` names the field, `code` the rule
+    ├── NotFound         no such object, or none in this project
+    ├── Conflict         well-formed, but the object's state refuses it now
+    │   └── ThreadLocked     a run holds the thread; it may come free by itself
+    ├── KeyReused        an idempotency key came again with another request
+    ├── Unauthorized     no API key, or a wrong one
+    ├── TooLarge         a body past the limit
+    ├── Raced            a write was refused for a reason that has gone: do it again
+    ├── Unavailable      a part that we need does not answer now; trying again may help
+    ├── ModelError       the model's server failed a call; `code` is a run's `last_error.code`
+    └── Misconfigured    a setting that can't be; stops the start
+
+`http/guard.py` is the one place that maps these to statuses.
+"""
+
+from typing import Literal
+
+ModelErrorCode = Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
+
+
+class RethreadError(Exception):
+    """The root of the family; `message` is fit for a client's eyes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Invalid(RethreadError):
+    """A request that the contract does not allow."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class NotFound(RethreadError):
+    """An id that this project does not have."""
+
+    def __init__(self, noun: str, id: str) -> None:
+        super().__init__(f"No {noun} found with id '{id}'.")
+
+
+class UnknownModel(RethreadError):
+    """A model that neither the model server nor an alias knows."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"The model '{id}' does not exist")
+
+
+class Conflict(RethreadError):
+    """A request that is well-formed, but not now."""
+
+
+class ThreadLocked(Conflict):
+    """A run holds the thread; `run_id` says which."""
+
+    def __init__(self, message: str, *, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class KeyReused(RethreadError):
+    """An idempotency key that already stands for another request."""
+
+
+class Unauthorized(RethreadError):
+    """No API key, or one that is unknown or revoked."""
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TooLarge(RethreadError):
+    """A request body past the limit."""
+
+
+class Raced(RethreadError):
+    """A write was refused, yet the reason had gone when it was asked for."""
+
+
+class Unavailable(RethreadError):
+    """Something that we need does not answer now; trying again may help."""
+
+
+class ModelError(RethreadError):
+    """A model call that failed for good, in the model server's own words."""
+
+    def __init__(self, message: str, *, code: ModelErrorCode = "server_error") -> None:
+        super().__init__(message)
+        self.code: ModelErrorCode = code
+
+
+class Misconfigured(RethreadError):
+    """A setting that can't be; the message is one line that says which and why."""
