@@ -1,0 +1,59 @@
+"""Threads: a conversation's frame; its messages and runs are objects of their own."""
+
+from typing import Any, Final, Literal, Self
+
+from msgspec import Struct, structs
+
+from rethread.contract import Metadata, Request, new_id
+from rethread.contract.messages import CreateMessage
+from rethread.contract.tools import ToolResources, declared_resources
+
+MESSAGES_LIMIT: Final = 100_000  # messages in one thread
+
+
+class ModifyThread(Request, frozen=True):
+    """POST /threads/{thread_id}: what is absent stays as it is."""
+
+    tool_resources: ToolResources | None = None
+    metadata: Metadata | None = None
+
+    def check(self, at: str = "") -> None:
+        """The ids of the tools' resources."""
+        if self.tool_resources:
+            self.tool_resources.check(f"{at}tool_resources.")
+
+
+class CreateThread(ModifyThread, frozen=True):
+    """POST /threads"""
+
+    messages: list[CreateMessage] | None = None
+
+    def check(self, at: str = "") -> None:
+        """The messages, then what a thread itself asks."""
+        for index, message in enumerate(self.messages or []):
+            message.check(f"{at}messages[{index}].")
+        super().check(at)
+
+
+class Thread(Struct, frozen=True, kw_only=True):
+    """A thread, as it is stored and shown."""
+
+    id: str
+    object: Literal["thread"] = "thread"
+    created_at: int
+    metadata: dict[str, str] = {}
+    tool_resources: dict[str, dict[str, list[str]]] = {}
+
+    @classmethod
+    def new(cls, asked: ModifyThread, *, now: int) -> Self:
+        """A new thread."""
+        return cls(id=new_id("thread"), created_at=now).modified(asked)
+
+    def modified(self, asked: ModifyThread) -> Self:
+        """The thread with what was asked replaced."""
+        changes: dict[str, Any] = {}
+        if asked.metadata is not None:
+            changes["metadata"] = asked.metadata
+        if asked.tool_resources is not None:
+            changes["tool_resources"] = declared_resources(asked.tool_resources)
+        return structs.replace(self, **changes)
