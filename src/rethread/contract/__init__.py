@@ -14,7 +14,7 @@ from msgspec import Meta, Raw, Struct
 
 from rethread.errors import Invalid
 
-Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "file", "vs"]
+Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "key", "file", "vs"]
 
 MAX_TEXT_CHARACTERS: Final = 256_000
 

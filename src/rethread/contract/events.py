@@ -45,10 +45,22 @@ Payload = Thread | Run | Step | StepDelta | Message | MessageDelta
 # comment for an empty record and fail to parse it.
 KEEP_ALIVE: Final = b": ping\n"
 
+# After these a run's stream ends: nothing more comes until the client does something.
+RESTING: Final[frozenset[str]] = frozenset(
+    {
+        "thread.run.requires_action",
+        "thread.run.completed",
+        "thread.run.incomplete",
+        "thread.run.failed",
+        "thread.run.cancelled",
+        "thread.run.expired",
+    }
+)
+
 _encoder: Final = msgspec.json.Encoder()
 
 
-class Event(NamedTuple, frozen=True):
+class Event(NamedTuple):
     """One event of a run."""
 
     name: EventName
@@ -69,3 +81,9 @@ def render_done(number: int) -> bytes:
 def rendered_number(record: bytes) -> int:
     """The number of a record that `render` made."""
     return int(record[4 : record.index(b"\n")])
+
+
+def rendered_name(record: bytes) -> str:
+    """The event name of a record that `render` made; blank lines in front are passed over."""
+    start = record.index(b"event: ") + len(b"event: ")
+    return record[start : record.index(b"\n", start)].decode()

@@ -227,5 +227,3 @@ class Run(Struct, frozen=True, kw_only=True):
     response_format: ResponseFormat | None = "auto"
     tool_choice: ToolChoice | None = "auto"
     parallel_tool_calls: bool = True
-
-

@@ -1,0 +1,231 @@
+"""The command `rethread`: parses, calls, prints; decides nothing.
+
+Built on argparse, since it is in the standard library and installs nothing.
+Every command imports what it needs when it runs, so that `--help` answers at once.
+
+Exit codes: 0 done; 1 it failed; 2 a wrong setting or command line; 130 Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from rethread import __version__
+from rethread.config import CONFIG_FILE, SETTINGS, Setting, Settings, load
+from rethread.errors import Misconfigured, RethreadError
+
+if TYPE_CHECKING:
+    from rethread.app import KeyInfo
+
+DEFAULT_BASE_URL: Final = "http://127.0.0.1:8484/v1"
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of one command; an error is one line on stderr."""
+    try:
+        asked = build_parser().parse_args(argv)
+        run: Command = asked.run
+        return run(asked)
+    except Misconfigured as error:
+        return _fail(error.message, code=2)
+    except RethreadError as error:
+        return _fail(error.message, code=1)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str, *, code: int) -> int:
+    print(f"rethread: {message}", file=sys.stderr)
+    return code
+
+
+# The parser
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that says what is wrong in one line, without the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Never returns: the line, and exit code 2."""
+        self.exit(2, f"rethread: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and flag."""
+    parser = Parser(
+        prog="rethread", description="The Assistants API, on your own server.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"rethread {__version__}")
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser
+    )
+    _add_serve(commands)
+    _add_keys(commands)
+    _add_chat(commands)
+    _add_command(commands, "version", "Print the version.", _version)
+    return parser
+
+
+def _add_command(
+    commands: "argparse._SubParsersAction[Parser]", name: str, summary: str, run: Command
+) -> Parser:
+    parser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
+    parser = _add_command(commands, "serve", "Start the server.", _serve)
+    parser.epilog = (
+        "Every flag is also a variable (--data-dir: RETHREAD_DATA_DIR; --upstream:"
+        " RETHREAD_UPSTREAM_URL) and a key in the TOML file (data_dir, upstream)."
+        " Flags win over variables, variables over the file."
+        " The file also holds the tables [aliases] and [context_windows]."
+    )
+    _add_settings(parser, SETTINGS)
+
+
+def _add_keys(commands: "argparse._SubParsersAction[Parser]") -> None:
+    summary = "Make, list and revoke API keys."
+    parser = commands.add_parser("keys", help=summary, description=summary, allow_abbrev=False)
+    actions = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser
+    )
+    create = _add_command(
+        actions, "create", "Make a key. It is shown once, as the last line.", _create_key
+    )
+    create.add_argument(
+        "--project", required=True, metavar="NAME", help="The project whose objects the key opens."
+    )
+    create.add_argument(
+        "--name", metavar="LABEL", help="A label to know the key by in `rethread keys list`."
+    )
+    listing = _add_command(actions, "list", "List the keys, without their secrets.", _list_keys)
+    revoke = _add_command(actions, "revoke", "Make a key useless, at once and for good.", _revoke)
+    revoke.add_argument("id", metavar="ID", help="The key's id, as `rethread keys list` shows it.")
+    for each in (create, listing, revoke):
+        _add_settings(each, [setting for setting in SETTINGS if setting.name == "data_dir"])
+
+
+def _add_chat(commands: "argparse._SubParsersAction[Parser]") -> None:
+    parser = _add_command(commands, "chat", "Talk to an assistant in the terminal.", _chat)
+    parser.add_argument(
+        "--base-url",
+        metavar="URL",
+        help=f"The server to talk to (default: $RETHREAD_BASE_URL, or {DEFAULT_BASE_URL}).",
+    )
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="The key to send (default: $RETHREAD_API_KEY, or $OPENAI_API_KEY, or none).",
+    )
+    parser.add_argument("--model", metavar="M", help="The model (default: the server's first).")
+    parser.add_argument(
+        "--assistant", metavar="ID", help="An assistant that is there (default: one is made)."
+    )
+    parser.add_argument("--instructions", metavar="TEXT", help="What the assistant is told.")
+
+
+def _add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help=f"TOML file with settings (default: $RETHREAD_CONFIG, or {CONFIG_FILE} if there).",
+    )
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for each in settings:
+        if each.flag is None:
+            continue
+        group = groups.get(each.group) or parser.add_argument_group(each.group)
+        groups[each.group] = group
+        words = f"{each.help} (default: {each.default_text})".replace("%", "%%")
+        # No `type` and no `choices`: the loader checks every source in the same words.
+        if each.is_switch:
+            group.add_argument(
+                each.flag, action=argparse.BooleanOptionalAction, dest=each.name, help=words
+            )
+        else:
+            group.add_argument(each.flag, metavar=each.kind.placeholder, dest=each.name, help=words)
+
+
+# The commands
+
+
+def _settings(asked: argparse.Namespace) -> Settings:
+    return load(vars(asked), os.environ)
+
+
+def _serve(asked: argparse.Namespace) -> int:
+    from rethread.app import serve
+
+    return serve(_settings(asked))
+
+
+def _create_key(asked: argparse.Namespace) -> int:
+    import asyncio
+
+    from rethread.app import create_key
+
+    key = asyncio.run(create_key(_settings(asked), project=asked.project, label=asked.name))
+    print(
+        f"Key {key.id} for the project '{key.project}'. Keep it: it is not shown again.",
+        file=sys.stderr,
+    )
+    print(key.secret)
+    return 0
+
+
+def _list_keys(asked: argparse.Namespace) -> int:
+    import asyncio
+
+    from rethread.app import list_keys
+
+    keys = asyncio.run(list_keys(_settings(asked)))
+    rows = [("ID", "PROJECT", "NAME", "KEY", "CREATED", "REVOKED"), *map(_row, keys)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    return 0
+
+
+def _row(key: "KeyInfo") -> tuple[str, str, str, str, str, str]:
+    revoked = "-" if key.revoked_at is None else _when(key.revoked_at)
+    return key.id, key.project, key.label or "-", key.hint, _when(key.created_at), revoked
+
+
+def _when(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _revoke(asked: argparse.Namespace) -> int:
+    import asyncio
+
+    from rethread.app import revoke_key
+
+    if not asyncio.run(revoke_key(_settings(asked), asked.id)):
+        return _fail(f"no key '{asked.id}' (see rethread keys list)", code=1)
+    print(f"Revoked {asked.id}.", file=sys.stderr)
+    return 0
+
+
+def _chat(asked: argparse.Namespace) -> int:
+    from rethread.chat import chat
+
+    environ = os.environ
+    return chat(
+        asked.base_url or environ.get("RETHREAD_BASE_URL") or DEFAULT_BASE_URL,
+        asked.api_key or environ.get("RETHREAD_API_KEY") or environ.get("OPENAI_API_KEY"),
+        model=asked.model,
+        assistant_id=asked.assistant,
+        instructions=asked.instructions,
+    )
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"rethread {__version__}")
+    return 0

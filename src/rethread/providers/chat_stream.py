@@ -1,0 +1,183 @@
+"""From a model server's bytes to chunks. Pure: no socket, no clock.
+
+Read by lines, not by events: every server known to us puts one JSON object on one `data:` line,
+and some forget the empty line in between. What is neither a field of server-sent events nor
+JSON is an error, as an answer with a hole in it is worse than none.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from rethread.contract.chat import (
+    ChatUsage,
+    Choice,
+    Chunk,
+    Delta,
+    FunctionDelta,
+    ToolCallDelta,
+)
+from rethread.errors import ModelError
+from rethread.providers import upstream_errors
+from rethread.providers.upstream_errors import AttemptError
+
+LONGEST_LINE_BYTES: Final = 16 * 1024 * 1024
+
+CHUNK: Final = msgspec.json.Decoder(Chunk)
+IGNORED_FIELDS: Final = (b":", b"event:", b"id:", b"retry:")
+
+
+class Records:
+    """A stream's chunks, as its bytes are fed in.
+
+    `is_finished` once a `finish_reason` was seen; `is_done` once `[DONE]` was, after which
+    nothing counts. Raises `AttemptError` for an error record, for garbage and for an endless line.
+    """
+
+    def __init__(self, *, longest_line_bytes: int = LONGEST_LINE_BYTES) -> None:
+        self.is_finished = False
+        self.is_done = False
+        self._longest_line_bytes = longest_line_bytes
+        self._begun_line: list[bytes] = []
+        self._begun_line_bytes = 0
+
+    def feed(self, piece: bytes) -> list[Chunk]:
+        """The chunks that `piece` completes, in order."""
+        lines, newline, rest = piece.rpartition(b"\n")
+        chunks: list[Chunk] = []
+        if newline:
+            if self._begun_line:
+                lines = b"".join([*self._begun_line, lines])
+                self._begun_line.clear()
+                self._begun_line_bytes = 0
+            chunks = self._read(lines.split(b"\n"))
+        if rest:
+            self._begin_line(rest)
+        return chunks
+
+    def end(self) -> list[Chunk]:
+        """The chunk of a last line that no newline has ended."""
+        lines, self._begun_line = self._begun_line, []
+        return self._read([b"".join(lines)])
+
+    def _begin_line(self, rest: bytes) -> None:
+        self._begun_line.append(rest)
+        self._begun_line_bytes += len(rest)
+        if self._begun_line_bytes > self._longest_line_bytes:
+            raise AttemptError(
+                ModelError(
+                    "The model server's stream has a line of more than"
+                    f" {self._longest_line_bytes} bytes."
+                )
+            )
+
+    def _read(self, lines: list[bytes]) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for line in lines:
+            if self.is_done:
+                break
+            if line.startswith(b"data:"):
+                chunk = self._chunk(line[5:])
+                if chunk is not None:
+                    chunks.append(chunk)
+            elif line.strip() and not line.startswith(IGNORED_FIELDS):
+                raise upstream_errors.of_record(line) or _garbage(line)
+        return chunks
+
+    def _chunk(self, record: bytes) -> Chunk | None:
+        """The record as a chunk; None for one that says nothing."""
+        # In a JSON string the quotes would be escaped: only a key or a whole value matches.
+        if b'"error"' in record:
+            failure = upstream_errors.of_record(record)
+            if failure is not None:
+                raise failure
+        try:
+            chunk = CHUNK.decode(record)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._accept_mark(record, error)
+            return None
+        for choice in chunk.choices:
+            if choice.finish_reason:
+                self.is_finished = True
+        return chunk if chunk.choices or chunk.usage is not None else None
+
+    def _accept_mark(self, record: bytes, error: Exception) -> None:
+        """Take `[DONE]`, or nothing at all; anything else that is not a chunk is garbage."""
+        mark = record.strip()
+        if mark == b"[DONE]":
+            self.is_done = True
+        elif mark:
+            raise _garbage(record) from error
+
+
+class _Function(Struct, frozen=True):
+    name: str
+    arguments: str | dict[str, Any] = ""
+
+
+class _ToolCall(Struct, frozen=True):
+    function: _Function
+    id: str | None = None
+
+
+class _Message(Struct, frozen=True):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _WholeChoice(Struct, frozen=True):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Completion(Struct, frozen=True):
+    choices: list[_WholeChoice]
+    usage: ChatUsage | None = None
+
+
+_COMPLETION: Final = msgspec.json.Decoder(_Completion)
+
+
+def chunks_of_completion(body: bytes) -> list[Chunk]:
+    """A whole `chat.completion` as the chunks that would have streamed it.
+
+    For servers that pass over `stream`. Raises `AttemptError` for an error object and for garbage.
+    """
+    failure = upstream_errors.of_record(body)
+    if failure is not None:
+        raise failure
+    try:
+        completion = _COMPLETION.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _garbage(body) from error
+    chunks = [
+        Chunk(choices=[Choice(delta=_delta(choice.message), finish_reason=choice.finish_reason)])
+        for choice in completion.choices
+    ]
+    if completion.usage is not None:
+        chunks.append(Chunk(usage=completion.usage))
+    return chunks
+
+
+def _delta(message: _Message) -> Delta:
+    calls = [
+        ToolCallDelta(
+            index=index,
+            id=call.id,
+            function=FunctionDelta(call.function.name, _text(call.function.arguments)),
+        )
+        for index, call in enumerate(message.tool_calls or [])
+    ]
+    return Delta(content=message.content, refusal=message.refusal, tool_calls=calls or None)
+
+
+def _text(arguments: str | dict[str, Any]) -> str:
+    """Arguments as JSON text; Ollama's own clients are used to getting them as an object."""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
+def _garbage(record: bytes) -> AttemptError:
+    shown = record.strip()[:100].decode("utf-8", "replace")
+    return AttemptError(ModelError(f"The model server sent something that is not a chunk: {shown}"))

@@ -1,0 +1,177 @@
+"""A run's event log: append what happened, follow it from any number on.
+
+The log is the only way from the engine to listeners. What is appended is on disk before
+anyone hears it. Records are kept in memory while somebody listens, a bounded number of them;
+a listener who falls behind reads the rest from the disk, so nobody waits for a slow one.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from rethread.contract.events import RESTING, rendered_name, rendered_number
+from rethread.store.database import Database, Statement
+
+# A record that begins where another does is a second writer's: refused, whoever it is. So is
+# one whose fence is not the newest: somebody else drives this run now.
+APPEND = """
+INSERT INTO events (thread_id, run_id, first, last, body)
+SELECT $1, $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM work WHERE run_id = $2 AND fence = $6)
+ON CONFLICT DO NOTHING RETURNING last
+"""
+APPEND_AT_REST = """
+INSERT INTO events (thread_id, run_id, first, last, body) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING RETURNING last
+"""
+READ = """
+SELECT first, last, body FROM events WHERE thread_id = $1 AND run_id = $2 AND last > $3
+ ORDER BY first LIMIT 100
+"""
+LAST = "SELECT COALESCE(MAX(last), 0) FROM events WHERE thread_id = $1 AND run_id = $2"
+# differs: PostgreSQL has no rowid; there it is ctid.
+FORGET = """
+DELETE FROM events WHERE rowid IN (
+    SELECT events.rowid FROM runs JOIN events
+        ON events.thread_id = runs.thread_id AND events.run_id = runs.id
+     WHERE runs.rested_at < $1 LIMIT 500)
+RETURNING run_id
+"""
+
+THREAD = "SELECT 1 FROM threads WHERE id = $1"
+
+RECORDS_IN_MEMORY: Final = 64
+
+
+class Record(NamedTuple):
+    """Events `first` to `last` as their bytes on the wire, one after the other."""
+
+    first: int
+    last: int
+    body: bytes
+
+    @property
+    def rests(self) -> bool:
+        """Whether the last event leaves the run at rest; such an event always ends its record."""
+        return rendered_name(self.body[self.body.rfind(b"\n\nid: ", 0, -2) + 1 :]) in RESTING
+
+    def after(self, number: int) -> bytes:
+        """The bytes of the events past a number."""
+        if self.first > number:
+            return self.body
+        records = self.body.split(b"\n\n")[:-1]
+        return b"".join(record + b"\n\n" for record in records if rendered_number(record) > number)
+
+
+class EventLog:
+    """The logs of all runs, as one process reads and writes them."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._recent: dict[str, deque[Record]] = {}
+        self._listeners: dict[str, int] = {}
+
+    async def append(
+        self,
+        thread_id: str,
+        run_id: str,
+        record: Record,
+        *also: Statement,
+        fence: int | None = None,
+    ) -> bool:
+        """On disk with all of `also`, then heard; False if the fence is old or the number taken.
+
+        Without a fence the run is at rest, and the number alone decides between writers.
+        """
+        appended = await self._db.write(appending(thread_id, run_id, record, fence=fence), *also)
+        if appended:
+            self.announce(run_id, record)
+        return bool(appended)
+
+    def announce(self, run_id: str, record: Record) -> None:
+        """Let the listeners hear a record that is on disk."""
+        recent = self._recent.get(run_id)
+        if recent is not None:
+            recent.append(record)
+        self._db.notify(topic(run_id))
+
+    async def follow(
+        self, thread_id: str, run_id: str, *, after: int, silence_seconds: float
+    ) -> AsyncIterator[Record | None]:
+        """The records past a number, as they come, to the first that leaves the run at rest.
+
+        None stands for a silence of that length. It also ends when the thread is deleted.
+        """
+        with self._db.listen(topic(run_id)) as wakeup, self._keep_recent(run_id):
+            woken = False
+            while True:
+                records = self._past(run_id, after)
+                if records is None:
+                    records = await read(self._db, thread_id, run_id, after=after)
+                for record in records:
+                    yield record._replace(body=record.after(after))
+                    if record.rests:
+                        return
+                    after = record.last
+                if records:
+                    continue
+                if woken and not await self._db.read(THREAD, thread_id):
+                    return
+                woken = await wakeup.wait(timeout_seconds=silence_seconds)
+                if not woken:
+                    yield None
+
+    @contextmanager
+    def _keep_recent(self, run_id: str) -> Iterator[None]:
+        self._listeners[run_id] = self._listeners.get(run_id, 0) + 1
+        self._recent.setdefault(run_id, deque(maxlen=RECORDS_IN_MEMORY))
+        try:
+            yield
+        finally:
+            self._listeners[run_id] -= 1
+            if not self._listeners[run_id]:
+                del self._listeners[run_id], self._recent[run_id]
+
+    def _past(self, run_id: str, number: int) -> list[Record] | None:
+        """The records past a number, or None where memory does not reach back that far."""
+        recent = self._recent[run_id]
+        if not recent or recent[0].first > number + 1:
+            return None
+        return [record for record in recent if record.last > number]
+
+
+def topic(run_id: str) -> str:
+    """What is notified when something was appended to the run's log."""
+    return f"run:{run_id}"
+
+
+def appending(thread_id: str, run_id: str, record: Record, *, fence: int | None) -> Statement:
+    """The check that appends a record: refused if the fence is old or the number is taken."""
+    if fence is None:
+        return Statement(APPEND_AT_REST, thread_id, run_id, *record)
+    return Statement(APPEND, thread_id, run_id, *record, fence)
+
+
+async def last_number(db: Database, thread_id: str, run_id: str) -> int:
+    """The number of the run's last event; 0 when its log is gone."""
+    rows = await db.read(LAST, thread_id, run_id)
+    return int(rows[0][0])
+
+
+async def read(db: Database, thread_id: str, run_id: str, *, after: int) -> list[Record]:
+    """Up to 100 records with events past a number, in order."""
+    return [Record(*row) for row in await db.read(READ, thread_id, run_id, after)]
+
+
+async def read_all(db: Database, thread_id: str, run_id: str) -> AsyncIterator[Record]:
+    """Every record of a run, in order."""
+    after = 0
+    while records := await read(db, thread_id, run_id, after=after):
+        for record in records:
+            yield record
+        after = records[-1].last
+
+
+async def forget(db: Database, *, rested_before: int) -> bool:
+    """Drop a few records of runs that ended before that time; True while there are more."""
+    return bool(await db.write(Statement(FORGET, rested_before)))

@@ -1,0 +1,68 @@
+"""Who drives which run: enqueue, claim, release. A claim raises the run's fence.
+
+A run is in `work` from the moment it is queued until it rests. The fence goes with every
+write of its driver, so that one who was replaced cannot write any more.
+"""
+
+from typing import NamedTuple
+
+from rethread.store.database import Database, Statement
+
+# An urgent run (a cancelled or overdue one) has nothing to wait for. One that is queued
+# already stays where it is in the queue, and one that is being driven stays claimed.
+ENQUEUE = """
+INSERT INTO work (thread_id, run_id, urgent) VALUES ($1, $2, $3)
+ON CONFLICT (run_id) DO UPDATE SET urgent = $3
+"""
+# differs: PostgreSQL adds FOR UPDATE SKIP LOCKED, so that servers do not wait for each other.
+CLAIM = """
+UPDATE work SET claimed = 1, fence = fence + 1
+ WHERE number = (SELECT number FROM work WHERE claimed = 0 AND urgent >= $1
+                  ORDER BY urgent DESC, number LIMIT 1)
+RETURNING thread_id, run_id, fence
+"""
+FINISH = "DELETE FROM work WHERE run_id = $1 AND fence = $2"
+RELEASE = "UPDATE work SET claimed = 0 WHERE run_id = $1 AND fence = $2"
+RELEASE_ALL = "UPDATE work SET claimed = 0 WHERE claimed = 1"
+WAITING = "SELECT COUNT(*) FROM work WHERE claimed = 0"
+
+TOPIC = "work"
+
+
+class Lease(NamedTuple):
+    """The right to drive a run until somebody has a higher fence."""
+
+    thread_id: str
+    run_id: str
+    fence: int
+
+
+def enqueuing(thread_id: str, run_id: str, *, urgent: bool = False) -> Statement:
+    """The statement that puts a run in the queue."""
+    return Statement(ENQUEUE, thread_id, run_id, int(urgent))
+
+
+def finishing(lease: Lease) -> Statement:
+    """The statement that takes a run out of the queue: it rests."""
+    return Statement(FINISH, lease.run_id, lease.fence)
+
+
+async def claim(db: Database, *, urgent_only: bool = False) -> Lease | None:
+    """The run whose turn it is, or None."""
+    rows = await db.write(Statement(CLAIM, int(urgent_only)))
+    return Lease(*rows[0]) if rows else None
+
+
+async def release(db: Database, lease: Lease) -> None:
+    """Give a run back unfinished: the next claim takes it up."""
+    await db.write(Statement(RELEASE, lease.run_id, lease.fence))
+
+
+async def release_all(db: Database) -> None:
+    """Take every claim back; for a start, when no driver can be left from before."""
+    await db.write(Statement(RELEASE_ALL))
+
+
+async def waiting(db: Database) -> int:
+    """How many runs wait for a driver."""
+    return int((await db.read(WAITING))[0][0])

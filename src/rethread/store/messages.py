@@ -1,0 +1,158 @@
+"""Messages at rest, numbered within their thread."""
+
+from collections.abc import Sequence
+
+from rethread.contract.messages import Message
+from rethread.contract.threads import MESSAGES_LIMIT
+from rethread.errors import Conflict, NotFound, Raced, ThreadLocked
+from rethread.store.database import Database, Statement
+from rethread.store.pages import Found, Listing, PageRequest, bury, read_page
+
+# The thread's row is the lock. A plain NOT EXISTS (…runs…) would let PostgreSQL start a run
+# between the check and the insert; so would a number that is read before the lock is had.
+# The exact count is asked for only once the numbers have passed the limit (some may be gone).
+ADD = f"""
+INSERT INTO messages (thread_id, number, id, run_id, created_at, fingerprint, body)
+SELECT free.id, free.top + 1, $3, NULL, $4, $5, $6
+  FROM (SELECT id, (SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1) AS top
+          FROM threads WHERE id = $1 AND project = $2 AND active_run_id IS NULL) AS free
+ WHERE free.top < {MESSAGES_LIMIT}
+    OR (SELECT COUNT(*) FROM messages WHERE thread_id = $1) < {MESSAGES_LIMIT}
+RETURNING number
+"""
+# For those who hold the thread: its own run, or whoever has just made it.
+APPEND = """
+INSERT INTO messages (thread_id, number, id, run_id, created_at, body)
+SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5 FROM messages WHERE thread_id = $1
+"""
+GET = """
+SELECT body FROM messages
+ WHERE thread_id = $1 AND id = $2
+   AND EXISTS (SELECT 1 FROM threads WHERE id = $1 AND project = $3)
+"""
+NUMBER = "SELECT number FROM messages WHERE thread_id = $1 AND id = $2"
+REPLACE = (
+    "UPDATE messages SET body = $4 WHERE thread_id = $1 AND id = $2 AND body = $3 RETURNING id"
+)
+FINISH = "UPDATE messages SET body = $3 WHERE thread_id = $1 AND id = $2"
+DELETE = "DELETE FROM messages WHERE thread_id = $1 AND id = $2 RETURNING number"
+THREAD = "SELECT active_run_id FROM threads WHERE id = $1 AND project = $2"
+COUNT = "SELECT COUNT(*) FROM messages WHERE thread_id = $1"
+ANY = "SELECT 1 FROM messages WHERE thread_id = $1 LIMIT 1"
+TOP = "SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1"
+OLDER = """
+SELECT number, body FROM messages WHERE thread_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3
+"""
+
+LISTING = Listing(
+    noun="message",
+    prefix="msg",
+    select="SELECT id, body FROM messages WHERE thread_id = $1",
+    number=NUMBER,
+)
+LISTING_OF_RUN = LISTING._replace(
+    select="SELECT id, body FROM messages WHERE thread_id = $1 AND run_id = $2"
+)
+
+
+async def add(
+    db: Database,
+    project: str,
+    message: Message,
+    body: bytes,
+    *,
+    fingerprint: bytes | None = None,
+    also: Sequence[Statement] = (),
+) -> None:
+    """Append to a thread: NotFound without it, ThreadLocked while a run holds it."""
+    insertion = Statement(
+        ADD, message.thread_id, project, message.id, message.created_at, fingerprint, body
+    )
+    if not await db.write(insertion, *also):
+        raise await refusal(db, project, message.thread_id)
+
+
+def appending(message: Message, body: bytes) -> Statement:
+    """The statement that appends to a thread which the caller holds."""
+    return Statement(
+        APPEND, message.thread_id, message.id, message.run_id, message.created_at, body
+    )
+
+
+def finishing(message: Message, body: bytes) -> Statement:
+    """The statement that puts a run's message in its final state."""
+    return Statement(FINISH, message.thread_id, message.id, body)
+
+
+async def refusal(db: Database, project: str, thread_id: str) -> Exception:
+    """Why a message could not be added."""
+    rows = await db.read(THREAD, thread_id, project)
+    if not rows:
+        return NotFound("thread", thread_id)
+    if run_id := rows[0][0]:
+        return ThreadLocked(
+            f"Can't add messages to {thread_id} while a run {run_id} is active.", run_id=run_id
+        )
+    if (await db.read(COUNT, thread_id))[0][0] >= MESSAGES_LIMIT:
+        return Conflict(f"Thread {thread_id} already has {MESSAGES_LIMIT} messages.")
+    return Raced(f"Thread '{thread_id}' was busy and is free again.")
+
+
+async def get(db: Database, project: str, thread_id: str, message_id: str) -> bytes:
+    """The message's body, or NotFound."""
+    rows = await db.read(GET, thread_id, message_id, project)
+    if not rows:
+        raise await _missing(db, project, thread_id, message_id)
+    return bytes(rows[0][0])
+
+
+async def page(
+    db: Database, project: str, thread_id: str, asked: PageRequest, *, run_id: str | None = None
+) -> Found:
+    """A page of the thread's messages, or of those that one run wrote."""
+    if not await db.read(THREAD, thread_id, project):
+        raise NotFound("thread", thread_id)
+    if run_id is not None:
+        return await read_page(db, LISTING_OF_RUN, asked, thread_id, run_id)
+    return await read_page(db, LISTING, asked, thread_id)
+
+
+async def replace(
+    db: Database,
+    thread_id: str,
+    message_id: str,
+    *,
+    old: bytes,
+    new: bytes,
+    also: Sequence[Statement] = (),
+) -> None:
+    """Put the new body in the old one's place; Raced if that is no longer there."""
+    if not await db.write(Statement(REPLACE, thread_id, message_id, old, new), *also):
+        raise Raced(f"Message '{message_id}' was modified at the same time.")
+
+
+async def delete(db: Database, project: str, thread_id: str, message_id: str, *, now: int) -> None:
+    """Delete it, or NotFound."""
+    await get(db, project, thread_id, message_id)
+    rows = await db.read(NUMBER, thread_id, message_id)
+    deletion = Statement(DELETE, thread_id, message_id)
+    if not rows or not await db.write(deletion, bury(thread_id, message_id, rows[0][0], now=now)):
+        raise NotFound("message", message_id)
+
+
+async def any_in(db: Database, thread_id: str) -> bool:
+    """Whether the thread has a message."""
+    return bool(await db.read(ANY, thread_id))
+
+
+async def older(
+    db: Database, thread_id: str, *, before: int, limit: int
+) -> list[tuple[int, bytes]]:
+    """`(number, body)` of the newest messages in front of a number, newest first."""
+    return [(row[0], row[1]) for row in await db.read(OLDER, thread_id, before, limit)]
+
+
+async def _missing(db: Database, project: str, thread_id: str, message_id: str) -> NotFound:
+    if not await db.read(THREAD, thread_id, project):
+        return NotFound("thread", thread_id)
+    return NotFound("message", message_id)

@@ -1,0 +1,96 @@
+"""Pages of a list, by key: stable while others insert, and as quick deep inside as at the top.
+
+Every list is ordered by `number`. A cursor is an object's id; one that was deleted since
+still marks its place (`tombstones`), so a client may delete while it reads page after page.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+from rethread.contract import Prefix, check_id
+from rethread.errors import NotFound
+from rethread.store.database import Database, Row, Statement
+
+Order = Literal["asc", "desc"]
+
+NOWHERE_BELOW: Final = -1
+NOWHERE_ABOVE: Final = 2**62
+
+TOMBSTONE = "SELECT number FROM tombstones WHERE scope = $1 AND id = $2"
+BURY = "INSERT INTO tombstones (scope, id, number, deleted_at) VALUES ($1, $2, $3, $4)"
+
+
+class PageRequest(NamedTuple):
+    """Which page: at most `limit` objects, after or before the object of that id, exclusive."""
+
+    limit: int = 20
+    order: Order = "desc"
+    after: str | None = None
+    before: str | None = None
+
+
+class Found(NamedTuple):
+    """A page's objects as `(id, body)`, and whether there are more behind."""
+
+    rows: list[tuple[str, bytes]]
+    has_more: bool
+
+
+class Listing(NamedTuple):
+    """What a list is made of: SQL with its scope in $1 and, if there is one, its filter in $2.
+
+    `select` ends in its WHERE clause; `number` gives the place of the id in $2 within $1.
+    """
+
+    noun: str
+    prefix: Prefix
+    select: str
+    number: str
+
+
+async def read_page(
+    db: Database, listing: Listing, asked: PageRequest, scope: str, *filters: str
+) -> Found:
+    """One page; NotFound for a cursor that this list never had."""
+    after = await _place(db, listing, scope, asked.after, param="after")
+    before = await _place(db, listing, scope, asked.before, param="before")
+    low, high = (after, before) if asked.order == "asc" else (before, after)
+    # With `before` alone, the page is the one that ends there: read backwards, then turned.
+    backwards = before is not None and after is None
+    ascending = (asked.order == "asc") != backwards
+    rows = await db.read(
+        _ordered(listing.select, ascending=ascending, arguments=1 + len(filters)),
+        scope,
+        *filters,
+        NOWHERE_BELOW if low is None else low,
+        NOWHERE_ABOVE if high is None else high,
+        asked.limit + 1,
+    )
+    has_more = len(rows) > asked.limit
+    page = [(row[0], row[1]) for row in rows[: asked.limit]]
+    return Found(page[::-1] if backwards else page, has_more)
+
+
+def bury(scope: str, id: str, number: int, *, now: int) -> Statement:
+    """The statement that remembers where a deleted object stood."""
+    return Statement(BURY, scope, id, number, now)
+
+
+async def _place(
+    db: Database, listing: Listing, scope: str, cursor: str | None, *, param: str
+) -> int | None:
+    if cursor is None:
+        return None
+    check_id(cursor, listing.prefix, param=param)
+    rows: list[Row] = await db.read(listing.number, scope, cursor)
+    rows = rows or await db.read(TOMBSTONE, scope, cursor)
+    if not rows:
+        raise NotFound(listing.noun, cursor)
+    return int(rows[0][0])
+
+
+def _ordered(select: str, *, ascending: bool, arguments: int) -> str:
+    low, high, limit = (f"${arguments + place}" for place in (1, 2, 3))
+    direction = "ASC" if ascending else "DESC"
+    return (
+        f"{select} AND number > {low} AND number < {high} ORDER BY number {direction} LIMIT {limit}"
+    )
