@@ -6,6 +6,8 @@ Every command imports what it needs when it runs, so that `--help` answers at on
 Exit codes: 0 done; 1 it failed; 2 a wrong setting or command line; 130 Ctrl-C.
 """
 
+# ruff: noqa: PLC0415 - imports stand inside the commands, see above.
+
 import argparse
 import os
 import sys
@@ -14,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from rethread import __version__
-from rethread.config import CONFIG_FILE, SETTINGS, Setting, Settings, load
+from rethread.config import CONFIG_FILE, SETTINGS, Setting, Settings, check_upstream_key, load
 from rethread.errors import Misconfigured, RethreadError
 
 if TYPE_CHECKING:
@@ -163,7 +165,9 @@ def _settings(asked: argparse.Namespace) -> Settings:
 def _serve(asked: argparse.Namespace) -> int:
     from rethread.app import serve
 
-    return serve(_settings(asked))
+    settings = _settings(asked)
+    check_upstream_key(settings)
+    return serve(settings)
 
 
 def _create_key(asked: argparse.Namespace) -> int:

@@ -457,6 +457,21 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
     return Settings(**cast(dict[str, Any], given))
 
 
+def check_upstream_key(settings: Settings) -> None:
+    """Misconfigured where a hosted model server would refuse every run for want of a key.
+
+    Not a part of `load`: the commands that call no model need no key.
+    """
+    preset = _preset(settings.upstream)
+    if preset is None or not preset.key_variable or preset.base_url.startswith("http://"):
+        return
+    if not settings.upstream_api_key:
+        raise Misconfigured(
+            f"upstream {settings.upstream} needs a key:"
+            f" set {preset.key_variable} or RETHREAD_UPSTREAM_API_KEY"
+        )
+
+
 def _from_flags(flags: Mapping[str, object]) -> dict[str, object]:
     return {
         each.name: _read(each, flags[each.name], source=each.flag or each.name)

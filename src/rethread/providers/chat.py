@@ -5,6 +5,7 @@ in `upstream_errors`. The rule: a call is tried again only while nobody has hear
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -32,7 +33,8 @@ LONGEST_ERROR_BODY_BYTES: Final = 64 * 1024
 LONGEST_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 # A proxy from the environment is for the way out, and none for the machine that we are on.
-DIRECT: Final = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
+LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+DIRECT: Final = {f"all://{host}": None for host in LOOPBACK}
 
 
 class _Model(Struct, frozen=True):
@@ -81,6 +83,7 @@ class ChatCompletions:
             # Every run that streams holds a connection: a limit would make runs wait for runs.
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256),
             mounts=DIRECT,
+            verify=_tls(base_url),
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
@@ -214,6 +217,15 @@ def _headers(api_key: str | None, *, is_azure: bool) -> dict[str, str]:
     elif api_key is not None:
         headers["authorization"] = f"Bearer {api_key}"
     return headers
+
+
+def _tls(base_url: str) -> ssl.SSLContext | bool:
+    """Certificates to trust: none for plain HTTP on loopback, where loading them only costs time.
+
+    Such a context refuses every certificate, so this can never let one through unchecked.
+    """
+    is_plain_loopback = base_url.startswith(tuple(f"http://{host}" for host in LOOPBACK))
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain_loopback else True
 
 
 def _refusal(response: httpx2.Response, body: bytes) -> AttemptError:

@@ -251,7 +251,6 @@ class Turn:
         assert self._calls_step is not None
         details = ToolCallsDetails(self._function_calls())
         step = structs.replace(self._calls_step, step_details=details, usage=usage)
-        self._calls_step = None
         return Ending("called_functions", events, step, self._function_calls())
 
     def _check(self, call: _Call) -> None:

@@ -30,6 +30,7 @@ SELECT body FROM messages
  WHERE thread_id = $1 AND id = $2
    AND EXISTS (SELECT 1 FROM threads WHERE id = $1 AND project = $3)
 """
+OF_THREAD = "SELECT body FROM messages WHERE thread_id = $1 AND id = $2"
 NUMBER = "SELECT number FROM messages WHERE thread_id = $1 AND id = $2"
 REPLACE = (
     "UPDATE messages SET body = $4 WHERE thread_id = $1 AND id = $2 AND body = $3 RETURNING id"
@@ -39,7 +40,7 @@ DELETE = "DELETE FROM messages WHERE thread_id = $1 AND id = $2 RETURNING number
 THREAD = "SELECT active_run_id FROM threads WHERE id = $1 AND project = $2"
 COUNT = "SELECT COUNT(*) FROM messages WHERE thread_id = $1"
 ANY = "SELECT 1 FROM messages WHERE thread_id = $1 LIMIT 1"
-TOP = "SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1"
+OLDEST = "SELECT body FROM messages WHERE thread_id = $1 ORDER BY number LIMIT 1"
 OLDER = """
 SELECT number, body FROM messages WHERE thread_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3
 """
@@ -106,6 +107,12 @@ async def get(db: Database, project: str, thread_id: str, message_id: str) -> by
     return bytes(rows[0][0])
 
 
+async def of_thread(db: Database, thread_id: str, message_id: str) -> bytes | None:
+    """A message's body, for whoever drives the thread's run."""
+    rows = await db.read(OF_THREAD, thread_id, message_id)
+    return bytes(rows[0][0]) if rows else None
+
+
 async def page(
     db: Database, project: str, thread_id: str, asked: PageRequest, *, run_id: str | None = None
 ) -> Found:
@@ -150,6 +157,11 @@ async def older(
 ) -> list[tuple[int, bytes]]:
     """`(number, body)` of the newest messages in front of a number, newest first."""
     return [(row[0], row[1]) for row in await db.read(OLDER, thread_id, before, limit)]
+
+
+async def oldest(db: Database, thread_id: str) -> bytes:
+    """The body of the first message of a thread that has one."""
+    return bytes((await db.read(OLDEST, thread_id))[0][0])
 
 
 async def _missing(db: Database, project: str, thread_id: str, message_id: str) -> NotFound:

@@ -1,0 +1,307 @@
+"""`rethread chat`: an assistant in the terminal, through the public API like any client.
+
+Knows nothing of this server's insides, so it also talks to any other Assistants API.
+Lines go in and text comes out; with a pipe as its input it prints no prompts.
+Ctrl-C stops an answer; at the prompt it leaves, as Ctrl-D does.
+"""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx2
+
+from rethread import __version__
+from rethread.errors import NotFound, RethreadError, Unavailable
+
+HELP: Final = """\
+/new    start a new thread
+/help   this list
+/quit   leave (as Ctrl-D does)
+Ctrl-C stops an answer."""
+
+# A stream is kept alive every 15 seconds; a write may be held for a minute by a busy thread.
+TIMEOUT: Final = httpx2.Timeout(120, connect=10)
+CANCEL_SECONDS: Final = 10
+AT_REST: Final = frozenset({"completed", "failed", "cancelled", "expired", "incomplete"})
+INSTRUCTIONS: Final = "You are a helpful assistant."
+
+# What a model writes must not steer the terminal.
+CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+PRINTABLE: Final = {code: None for code in CONTROLS if chr(code) not in "\n\t"}
+
+
+class Refused(RethreadError):
+    """The server answered with an error; the message is its own."""
+
+
+def chat(
+    base_url: str,
+    api_key: str | None,
+    *,
+    model: str | None = None,
+    assistant_id: str | None = None,
+    instructions: str | None = None,
+) -> int:
+    """Talk until the input ends; 0, or a RethreadError where it cannot begin."""
+    headers = {"OpenAI-Beta": "assistants=v2", "User-Agent": f"rethread-chat/{__version__}"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    with _client(base_url, headers) as client, contextlib.ExitStack() as on_leaving:
+        api = Api(client)
+        if assistant_id is None:
+            asked = {"model": model or _first_model(api), "name": "rethread chat"}
+            asked["instructions"] = instructions or INSTRUCTIONS
+            assistant = api.call("POST", "/assistants", asked)
+            on_leaving.callback(_forget, api, assistant["id"])
+            overrides: dict[str, Any] = {}
+        else:
+            assistant = api.call("GET", f"/assistants/{assistant_id}")
+            overrides = {"model": model, "instructions": instructions}
+        conversation = Conversation(api, assistant["id"], _present(overrides))
+        conversation.renew()
+        _note(f"{model or assistant['model']} at {base_url}; /help lists the commands.")
+        _converse(conversation)
+    return 0
+
+
+def _client(base_url: str, headers: Mapping[str, str]) -> httpx2.Client:
+    try:
+        return httpx2.Client(base_url=base_url, headers=headers, timeout=TIMEOUT)
+    except (httpx2.InvalidURL, UnicodeError, ValueError) as error:
+        raise Unavailable(f"Cannot talk to {base_url}: {error}") from error
+
+
+def _first_model(api: "Api") -> str:
+    models = api.call("GET", "/models")["data"]
+    if not models:
+        raise NotFound("model", "(any)")
+    return str(models[0]["id"])
+
+
+def _forget(api: "Api", assistant_id: str) -> None:
+    with contextlib.suppress(RethreadError):  # leaving anyway
+        api.call("DELETE", f"/assistants/{assistant_id}")
+
+
+def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _converse(conversation: "Conversation") -> None:
+    while (line := _ask("you> ")) is not None:
+        match line.strip():
+            case "":
+                continue
+            case "/quit" | "/exit":
+                return
+            case "/help":
+                print(HELP)
+            case "/new":
+                _attempt(conversation.renew)
+                _note("A new thread.")
+            case text if text.startswith("/") and " " not in text:
+                _note(f"No command {text}; /help lists them.")
+            case text:
+                _attempt(conversation.say, text)
+
+
+def _attempt(step: Any, *arguments: Any) -> None:
+    """One step of the conversation, which an error ends but the conversation survives."""
+    try:
+        step(*arguments)
+    except RethreadError as error:
+        print(f"error: {_printable(error.message)}", file=sys.stderr, flush=True)
+
+
+# The API
+
+
+@dataclass(frozen=True)
+class Api:
+    """Calls of the Assistants API: Refused when it says no, Unavailable when it doesn't answer."""
+
+    client: httpx2.Client
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The object that the API answers with."""
+        with self._unavailable():
+            response = self.client.request(method, self._url(path), json=body)
+        self._check(response)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise Refused(f"{response.url} did not answer with JSON.") from error
+
+    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """The events of a streamed call, each with its name, up to `done`."""
+        asked = {**body, "stream": True}
+        with self._unavailable(), self.client.stream("POST", self._url(path), json=asked) as answer:
+            if answer.is_error:
+                answer.read()
+            self._check(answer)
+            for event in httpx2.EventSource(answer):
+                if event.event == "done":
+                    return
+                yield event.event, event.json()
+        raise Unavailable("The stream ended in the middle of an answer.")
+
+    def _url(self, path: str) -> str:
+        return str(self.client.base_url).rstrip("/") + path
+
+    def _check(self, response: httpx2.Response) -> None:
+        if response.is_success:
+            return
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            raise Refused(str(response.json()["error"]["message"]))
+        raise Refused(f"{response.url} answered {response.status_code}.")
+
+    @contextlib.contextmanager
+    def _unavailable(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx2.TransportError, httpx2.InvalidURL, ValueError) as error:
+            said = str(error) or type(error).__name__
+            raise Unavailable(f"Cannot talk to {self.client.base_url}: {said}") from error
+
+
+# The conversation
+
+
+@dataclass
+class Conversation:
+    """One assistant and its present thread."""
+
+    api: Api
+    assistant_id: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    thread_id: str = ""
+
+    def renew(self) -> None:
+        """Begin an empty thread."""
+        self.thread_id = self.api.call("POST", "/threads", {})["id"]
+
+    def say(self, text: str) -> None:
+        """Send a message and print the answer as it comes; Ctrl-C cancels it."""
+        path = f"/threads/{self.thread_id}"
+        try:
+            self.api.call("POST", f"{path}/messages", {"role": "user", "content": text})
+            asked = {"assistant_id": self.assistant_id, **self.overrides}
+            run = self._follow(f"{path}/runs", asked)
+            while run is not None:
+                outputs = _outputs(run)
+                if outputs is None:
+                    self._cancel()
+                    return
+                submission = f"{path}/runs/{run['id']}/submit_tool_outputs"
+                run = self._follow(submission, {"tool_outputs": outputs})
+        except KeyboardInterrupt:
+            print()
+            self._cancel()
+
+    def _follow(self, path: str, body: Mapping[str, Any]) -> Any | None:
+        """Print a streamed run; the run itself where it waits for tool outputs."""
+        waiting = None
+        for name, thing in self.api.events(path, body):
+            if name == "thread.message.delta":
+                print(_printable(_text(thing)), end="", flush=True)
+            elif name == "thread.message.completed":
+                print(flush=True)
+            elif name == "thread.run.requires_action":
+                waiting = thing
+            else:
+                _report(name, thing)
+        return waiting
+
+    def _cancel(self) -> None:
+        """Stop the newest run, and wait until the thread is free for the next message."""
+        runs = f"/threads/{self.thread_id}/runs"
+        newest = self.api.call("GET", f"{runs}?limit=1")["data"]
+        if not newest or newest[0]["status"] in AT_REST:
+            return
+        with contextlib.suppress(Refused):  # it came to rest by itself meanwhile
+            self.api.call("POST", f"{runs}/{newest[0]['id']}/cancel")
+        give_up = time.monotonic() + CANCEL_SECONDS
+        while time.monotonic() < give_up:
+            run = self.api.call("GET", f"{runs}/{newest[0]['id']}")
+            if run["status"] in AT_REST:
+                _note("Stopped.")
+                return
+            time.sleep(0.1)
+        raise Unavailable("The run has not stopped yet.")
+
+
+def _text(delta: Mapping[str, Any]) -> str:
+    parts = delta["delta"].get("content") or []
+    return "".join(
+        (part.get("text") or {}).get("value") or part.get("refusal") or "" for part in parts
+    )
+
+
+def _report(name: str, thing: Mapping[str, Any]) -> None:
+    """Say how a run went wrong; the other events are of no interest here."""
+    if name == "thread.run.failed":
+        raise Refused((thing.get("last_error") or {}).get("message") or "The run failed.")
+    if name == "thread.run.incomplete":
+        reason = (thing.get("incomplete_details") or {}).get("reason") or "no reason given"
+        raise Refused(f"The answer is incomplete: {reason}.")
+    if name in ("thread.run.expired", "thread.run.cancelled"):
+        raise Refused(f"The run was {name.rpartition('.')[2]}.")
+    if name == "error":
+        raise Refused(str((thing.get("error") or thing).get("message") or "The stream failed."))
+
+
+def _outputs(run: Mapping[str, Any]) -> list[dict[str, str]] | None:
+    """What the user says each function returns; None when the input has ended."""
+    outputs = []
+    for call in run["required_action"]["submit_tool_outputs"]["tool_calls"]:
+        function = call["function"]
+        print(_printable(f"-> {function['name']}({_one_line(function['arguments'])})"), flush=True)
+        output = _ask("output> ", leaves=False)
+        if output is None:
+            return None
+        outputs.append({"tool_call_id": call["id"], "output": output})
+    return outputs
+
+
+def _one_line(arguments: str) -> str:
+    with contextlib.suppress(ValueError):
+        return json.dumps(json.loads(arguments), ensure_ascii=False)
+    return " ".join(arguments.split())
+
+
+# The terminal
+
+
+def _ask(prompt: str, *, leaves: bool = True) -> str | None:
+    """A line of the input; None at its end, or at Ctrl-C where that `leaves`."""
+    try:
+        line = input(prompt if _is_terminal() else "")
+    except EOFError:
+        if _is_terminal():
+            print()
+        return None
+    except KeyboardInterrupt:
+        if not leaves:
+            raise
+        print()
+        return None
+    return line.encode("utf-8", "replace").decode()  # no lone surrogates from odd bytes
+
+
+def _note(text: str) -> None:
+    """A word about the chat itself: for people only."""
+    if _is_terminal():
+        print(_printable(text), flush=True)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _printable(text: str) -> str:
+    return text.translate(PRINTABLE)

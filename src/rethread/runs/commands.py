@@ -1,0 +1,256 @@
+"""What a client may ask of a run: create, cancel, submit_tool_outputs.
+
+Each is one write, whole or not at all, which leaves the run where a driver takes it up.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+from msgspec import structs
+
+from rethread.contract.assistants import Assistant
+from rethread.contract.events import Event, render
+from rethread.contract.messages import CreateMessage, Message
+from rethread.contract.runs import CreateRun, CreateThreadAndRun, Run, RunOptions, SubmitToolOutputs
+from rethread.contract.steps import FunctionCall, Step, ToolCallsDetails
+from rethread.contract.threads import CreateThread, Thread
+from rethread.errors import Conflict, Invalid, Raced
+from rethread.runs.lifecycle import NEXT, end_step, move, new_run
+from rethread.store import assistants, leases, messages, runs, steps, threads
+from rethread.store.database import Database, Statement
+from rethread.store.events import EventLog, Record, appending, last_number
+
+
+class Asking(NamedTuple):
+    """Who asks, when, and what is to be written along with the answer."""
+
+    project: str
+    now: int
+    fingerprint: bytes | None = None
+
+
+class Started(NamedTuple):
+    """A run that was set going: its body, and the event after which its stream begins."""
+
+    run: Run
+    body: bytes
+    after: int
+
+
+def interrupt_topic(run_id: str) -> str:
+    """What is notified when whoever drives the run should look at it again."""
+    return f"interrupt:{run_id}"
+
+
+def rest_topic(run_id: str) -> str:
+    """What is notified when the run has changed its status."""
+    return f"status:{run_id}"
+
+
+async def create(
+    db: Database,
+    log: EventLog,
+    asking: Asking,
+    thread_id: str,
+    asked: CreateRun,
+    *,
+    expires_at: int,
+    also: Sequence[Statement] = (),
+) -> Started:
+    """A queued run on a thread: NotFound, or ThreadLocked while another holds it."""
+    assistant = await _assistant(db, asking.project, asked.assistant_id)
+    await threads.get(db, asking.project, thread_id)
+    run = new_run(assistant, asked, thread_id=thread_id, now=asking.now, expires_at=expires_at)
+    added = asked.additional_messages or []
+    await _check_has_prompt(db, run, added, asked.additional_instructions)
+    statements = [
+        runs.taking_thread(asking.project, thread_id, run.id),
+        *_appending(added, run, asking.now),
+    ]
+    opening = [Event("thread.run.created", run), Event("thread.run.queued", run)]
+    started = _started(asking, run, asked, opening, statements)
+    await runs.create(db, asking.project, run, [*started.statements, *also])
+    return _announce(db, log, started)
+
+
+async def create_thread_and_run(
+    db: Database,
+    log: EventLog,
+    asking: Asking,
+    asked: CreateThreadAndRun,
+    *,
+    expires_at: int,
+    also: Sequence[Statement] = (),
+) -> Started:
+    """A new thread with a queued run on it; NotFound without the assistant."""
+    assistant = await _assistant(db, asking.project, asked.assistant_id)
+    wanted = asked.thread or CreateThread()
+    if asked.tool_resources is not None and wanted.tool_resources is None:
+        wanted = structs.replace(wanted, tool_resources=asked.tool_resources)
+    thread = Thread.new(wanted, now=asking.now)
+    run = new_run(assistant, asked, thread_id=thread.id, now=asking.now, expires_at=expires_at)
+    added = wanted.messages or []
+    await _check_has_prompt(db, run, added, None)
+    statements = [
+        threads.adding(
+            asking.project,
+            thread.id,
+            msgspec.json.encode(thread),
+            now=asking.now,
+            active_run_id=run.id,
+        ),
+        *_appending(added, run, asking.now),
+    ]
+    opening = [
+        Event("thread.created", thread),
+        Event("thread.run.created", run),
+        Event("thread.run.queued", run),
+    ]
+    started = _started(asking, run, asked, opening, statements)
+    if not await db.write(*started.statements, *also):
+        raise Raced(f"Thread '{thread.id}' was not written.")
+    return _announce(db, log, started)
+
+
+async def cancel(
+    db: Database, asking: Asking, thread_id: str, run_id: str, *, also: Sequence[Statement] = ()
+) -> bytes:
+    """The run's body with status `cancelling`; Conflict where there is nothing to cancel."""
+    old = await runs.get(db, asking.project, thread_id, run_id)
+    run = msgspec.json.decode(old, type=Run)
+    if "cancelling" not in NEXT[run.status]:
+        raise Conflict(f"Cannot cancel run with status '{run.status}'.")
+    run = move(run, "cancelling", now=asking.now)
+    body = msgspec.json.encode(run)
+    # Whether it waits or is being driven, a driver looks at it at once and ends it.
+    enqueuing = leases.enqueuing(thread_id, run_id, urgent=True)
+    if not await db.write(runs.replacing(run, old=old, new=body), enqueuing, *also):
+        raise Raced(f"Run '{run_id}' has moved at the same time.")
+    db.notify(interrupt_topic(run_id))
+    db.notify(leases.TOPIC)
+    db.notify(rest_topic(run_id))
+    return body
+
+
+async def submit_tool_outputs(
+    db: Database,
+    log: EventLog,
+    asking: Asking,
+    thread_id: str,
+    run_id: str,
+    asked: SubmitToolOutputs,
+    *,
+    also: Sequence[Statement] = (),
+) -> Started:
+    """The run queued again with its calls' outputs; Conflict in another state, or Invalid."""
+    old = await runs.get(db, asking.project, thread_id, run_id)
+    run = msgspec.json.decode(old, type=Run)
+    if run.status != "requires_action" or run.required_action is None:
+        raise Conflict(f'Runs in status "{run.status}" do not accept tool outputs.')
+    if run.expires_at is not None and run.expires_at <= asking.now:
+        raise Conflict('Runs in status "expired" do not accept tool outputs.')
+    step = _with_outputs(await _open_step(db, thread_id, run_id), run, asked, asking.now)
+    run = move(run, "queued", now=asking.now)
+    body = msgspec.json.encode(run)
+    last = await last_number(db, thread_id, run_id)
+    events = [Event("thread.run.step.completed", step), Event("thread.run.queued", run)]
+    record = _record(events, after=last)
+    if not await db.write(
+        appending(thread_id, run_id, record, fence=None),
+        runs.replacing(run, old=old, new=body),
+        steps.replacing(step, msgspec.json.encode(step)),
+        leases.enqueuing(thread_id, run_id),
+        *also,
+    ):
+        raise Raced(f"Run '{run_id}' has moved at the same time.")
+    log.announce(run_id, record)
+    db.notify(rest_topic(run_id))
+    db.notify(leases.TOPIC)
+    return Started(run, body, last)
+
+
+class _Prepared(NamedTuple):
+    """A run that is about to be written."""
+
+    run: Run
+    body: bytes
+    record: Record
+    statements: list[Statement]
+
+
+def _started(
+    asking: Asking,
+    run: Run,
+    asked: RunOptions,
+    opening: list[Event],
+    statements: Sequence[Statement],
+) -> _Prepared:
+    body = msgspec.json.encode(run)
+    record = _record(opening, after=0)
+    additional = asked.additional_instructions if isinstance(asked, CreateRun) else None
+    adding = runs.adding(
+        asking.project,
+        run,
+        body,
+        expires_at=run.expires_at or asking.now,
+        additional_instructions=additional,
+        fingerprint=asking.fingerprint,
+    )
+    opened = appending(run.thread_id, run.id, record, fence=None)
+    queued = leases.enqueuing(run.thread_id, run.id)
+    return _Prepared(run, body, record, [*statements, adding, opened, queued])
+
+
+def _announce(db: Database, log: EventLog, prepared: _Prepared) -> Started:
+    log.announce(prepared.run.id, prepared.record)
+    db.notify(leases.TOPIC)
+    return Started(prepared.run, prepared.body, 0)
+
+
+def _record(events: Sequence[Event], *, after: int) -> Record:
+    body = b"".join(render(event, number) for number, event in enumerate(events, after + 1))
+    return Record(after + 1, after + len(events), body)
+
+
+def _appending(added: Sequence[CreateMessage], run: Run, now: int) -> list[Statement]:
+    written = [Message.new(message, thread_id=run.thread_id, now=now) for message in added]
+    return [messages.appending(message, msgspec.json.encode(message)) for message in written]
+
+
+async def _assistant(db: Database, project: str, assistant_id: str) -> Assistant:
+    return msgspec.json.decode(await assistants.get(db, project, assistant_id), type=Assistant)
+
+
+async def _check_has_prompt(
+    db: Database, run: Run, added: Sequence[CreateMessage], additional_instructions: str | None
+) -> None:
+    if added or run.instructions or additional_instructions:
+        return
+    if not await messages.any_in(db, run.thread_id):
+        raise Invalid(
+            "Run creation requires a Thread with a user message or an assistant with instructions.",
+            code="invalid_thread",
+        )
+
+
+async def _open_step(db: Database, thread_id: str, run_id: str) -> Step:
+    """The step that waits for outputs: a run at rest in requires_action always ends in one."""
+    bodies = await steps.of_run(db, thread_id, run_id)
+    return msgspec.json.decode(bodies[-1], type=Step)
+
+
+def _with_outputs(step: Step, run: Run, asked: SubmitToolOutputs, now: int) -> Step:
+    assert run.required_action is not None
+    expected = [call.id for call in run.required_action.submit_tool_outputs.tool_calls]
+    given = [output.tool_call_id for output in asked.tool_outputs]
+    if sorted(expected) != sorted(given):
+        raise Invalid(f"Expected tool outputs for call_ids {expected}, got {given}")
+    outputs = {output.tool_call_id: output.output for output in asked.tool_outputs}
+    assert isinstance(step.step_details, ToolCallsDetails)
+    calls = [_with_output(call, outputs[call.id]) for call in step.step_details.tool_calls]
+    return end_step(step, "completed", now=now, details=ToolCallsDetails(calls))
+
+
+def _with_output(call: FunctionCall, output: str) -> FunctionCall:
+    return structs.replace(call, function=structs.replace(call.function, output=output))

@@ -1,0 +1,386 @@
+"""Drives one claimed run to its next rest: the run as a list of steps you can read aloud.
+
+    take it up → fill the prompt → call the model → write down how it ended → let go
+
+Whatever interrupts the model call (a cancellation, the run's time being over, a deleted thread)
+ends it at once, also while the model is silent. Nobody else appends to the log meanwhile.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import structs
+
+from rethread.contract.chat import ChatRequest
+from rethread.contract.events import Event, EventName
+from rethread.contract.runs import (
+    CachedTokens,
+    CalledFunction,
+    LastError,
+    ReasoningTokens,
+    RequiredAction,
+    RequiredToolCall,
+    RequiredToolCalls,
+    Run,
+    RunIncompleteDetails,
+    RunStatus,
+    Usage,
+)
+from rethread.contract.steps import Step
+from rethread.errors import ModelError
+from rethread.providers import Provider
+from rethread.runs import history, open_ends, prompt
+from rethread.runs.commands import interrupt_topic, rest_topic
+from rethread.runs.lifecycle import AT_REST, TERMINAL, move
+from rethread.runs.recorder import Recorder, Replaced
+from rethread.runs.turn import Ending, Turn
+from rethread.store import leases, runs, steps
+from rethread.store.database import Database, Statement
+from rethread.store.events import EventLog, last_number, topic
+from rethread.store.leases import Lease
+from rethread.store.runs import StoredRun
+
+logger = logging.getLogger("rethread.run")
+
+MOST_CLAIMS: Final = 4  # a run whose server goes away that often may be why it does
+STOPPED: Final = "The server was restarted in the middle of this step."
+STOPPED_TOO_OFTEN: Final = "The server stopped several times in the middle of this run."
+FILTERED: Final = "The model's answer was stopped by its content filter."
+
+RUN_EVENTS: Final[dict[RunStatus, EventName]] = {
+    "in_progress": "thread.run.in_progress",
+    "requires_action": "thread.run.requires_action",
+    "cancelling": "thread.run.cancelling",
+    "cancelled": "thread.run.cancelled",
+    "completed": "thread.run.completed",
+    "incomplete": "thread.run.incomplete",
+    "failed": "thread.run.failed",
+    "expired": "thread.run.expired",
+}
+
+Interruption = Literal["cancelled", "expired"]
+
+
+class Engine(NamedTuple):
+    """What every driver needs."""
+
+    db: Database
+    log: EventLog
+    provider: Provider
+    resolve_model: Callable[[str], str]  # a run's model → the id that the model server knows
+    context_window: Callable[[str], int]  # a run's model → tokens that a prompt may hold
+    count_tokens: Callable[[str], int]
+    clock: Callable[[], float]
+
+
+async def drive(engine: Engine, lease: Lease) -> None:
+    """Bring the run to its next rest, or leave it to whoever has taken it over."""
+    stored = await runs.to_drive(engine.db, lease.thread_id, lease.run_id)
+    if stored is None:
+        await engine.db.write(leases.finishing(lease))
+        engine.db.notify(topic(lease.run_id))
+        return
+    run = msgspec.json.decode(stored.body, type=Run)
+    if run.status in AT_REST:
+        await engine.db.write(leases.finishing(lease))
+        return
+    number = await last_number(engine.db, lease.thread_id, lease.run_id)
+    recorder = Recorder(engine.log, lease, last_number=number)
+    driver = Driver(engine, lease, recorder, run, stored)
+    try:
+        await driver.drive()
+    except Replaced:
+        engine.db.notify(topic(lease.run_id))  # its listeners look whether it is still there
+    finally:
+        driver.write_log_line()
+
+
+class Driver:
+    """One run under one lease."""
+
+    def __init__(
+        self, engine: Engine, lease: Lease, recorder: Recorder, run: Run, stored: StoredRun
+    ) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._recorder = recorder
+        self._run = run
+        self._body = stored.body
+        self._additional_instructions = stored.additional_instructions
+        self._steps: list[Step] = []
+        self._spent = Usage()
+        self._started = time.monotonic()
+        self._first_token_seconds: float | None = None
+
+    async def drive(self) -> None:
+        """The run from where it stands to its next rest."""
+        bodies = await steps.of_run(self._engine.db, self._run.thread_id, self._run.id)
+        self._steps = [msgspec.json.decode(body, type=Step) for body in bodies]
+        for step in self._steps:
+            self._spent = added(self._spent, step.usage)
+        if interruption := self._interruption():
+            await self._interrupt(interruption)
+        elif await self._take_up():
+            turn = Turn(self._run, offered=prompt.offered(self._run))
+            try:
+                await self._answer(turn)
+            except ModelError as problem:
+                await self._fail(problem, turn)
+
+    def write_log_line(self) -> None:
+        """The run's one line: ids, status and times, never what was said."""
+        run, first = self._run, self._first_token_seconds
+        fields = {
+            "run_id": run.id,
+            "thread_id": run.thread_id,
+            "status": run.status,
+            "model": run.model,
+            "milliseconds": round((time.monotonic() - self._started) * 1000),
+            "first_token_milliseconds": None if first is None else round(first * 1000),
+            "error": run.last_error.code if run.last_error else None,
+        }
+        logger.info("run", extra={"fields": fields})
+
+    async def _take_up(self) -> bool:
+        """Make the run in progress; False if it came to its end instead.
+
+        One that is so already was left by a driver that went away. What that one had shown
+        is ended, and the model is asked anew into a new message.
+        """
+        if self._run.status == "queued":
+            if await self._commit(move(self._run, "in_progress", now=self._now()), []):
+                return True
+            await self._reload()
+            await self._interrupt("cancelled")
+            return False
+        if self._lease.fence > MOST_CLAIMS:
+            await self._fail(ModelError(STOPPED_TOO_OFTEN), None)
+            return False
+        ends = await self._closing("failed", LastError("server_error", STOPPED))
+        if ends and not await self._recorder.commit(ends):
+            raise Replaced
+        return True
+
+    async def _answer(self, turn: Turn) -> None:
+        prompt.check_supported(self._run)
+        window = self._window()
+        await history.fill(self._engine.db, self._run.thread_id, window)
+        budget_left = self._completion_tokens_left()
+        if window.lacks_newest and self._run.max_prompt_tokens is not None:
+            await self._end_incomplete("max_prompt_tokens", [])
+        elif budget_left is not None and budget_left <= 0:
+            await self._end_incomplete("max_completion_tokens", [])
+        else:
+            request = self._request(window, budget_left)
+            interruption = await self._call_model(request, turn)
+            if interruption:
+                await self._interrupt(interruption, turn)
+            else:
+                await self._finish(turn, request)
+
+    def _window(self) -> prompt.Window:
+        run = self._run
+        budget = self._engine.context_window(run.model)
+        if run.max_prompt_tokens is not None:
+            budget = min(budget, run.max_prompt_tokens - self._spent.prompt_tokens)
+        return prompt.Window(
+            budget_tokens=budget,
+            last_messages=run.truncation_strategy.last_messages,
+            count=self._engine.count_tokens,
+            fixed=prompt.fixed_texts(run, self._additional_instructions),
+        )
+
+    def _request(self, window: prompt.Window, budget_left: int | None) -> ChatRequest:
+        request = prompt.request(
+            self._run,
+            window.messages(),
+            additional_instructions=self._additional_instructions,
+            is_first_turn=not any(step.type == "tool_calls" for step in self._steps),
+            completion_tokens_left=budget_left,
+        )
+        return structs.replace(request, model=self._engine.resolve_model(self._run.model))
+
+    def _completion_tokens_left(self) -> int | None:
+        budget = self._run.max_completion_tokens
+        return None if budget is None else budget - self._spent.completion_tokens
+
+    async def _call_model(self, request: ChatRequest, turn: Turn) -> Interruption | None:
+        """Stream the answer into the log; what has cut it short, or None if it is whole."""
+        with self._engine.db.listen(interrupt_topic(self._run.id)) as wakeup:
+            streaming = asyncio.create_task(self._stream(request, turn))
+            try:
+                while not streaming.done():
+                    if interruption := await self._look_for_interruption():
+                        return interruption
+                    waking = asyncio.create_task(wakeup.wait(timeout_seconds=self._seconds_left()))
+                    await asyncio.wait({streaming, waking}, return_when=asyncio.FIRST_COMPLETED)
+                    waking.cancel()
+                await streaming
+                return None
+            finally:
+                streaming.cancel()
+                await asyncio.wait({streaming})
+
+    async def _stream(self, request: ChatRequest, turn: Turn) -> None:
+        async with aclosing(self._engine.provider.stream(request)) as chunks:
+            async for chunk in chunks:
+                events = turn.feed(chunk, now=self._now())
+                if events:
+                    if self._first_token_seconds is None:
+                        self._first_token_seconds = time.monotonic() - self._started
+                    self._recorder.record(events)
+        await self._recorder.settle()
+
+    async def _finish(self, turn: Turn, request: ChatRequest) -> None:
+        usage = turn.usage or self._estimated(request, turn)
+        ending = turn.end(usage=usage, now=self._now())
+        self._spent = added(self._spent, usage)
+        match ending.kind:
+            case "answered":
+                await self._end("completed", ending.events)
+            case "called_functions":
+                await self._require_action(turn, ending)
+            case "length":
+                await self._end_incomplete("max_completion_tokens", ending.events)
+            case "content_filter":
+                await self._end("failed", ending.events, error=LastError("server_error", FILTERED))
+
+    async def _require_action(self, turn: Turn, ending: Ending) -> None:
+        calls = [
+            RequiredToolCall(
+                id=call.id, function=CalledFunction(call.function.name, call.function.arguments)
+            )
+            for call in ending.calls
+        ]
+        action = RequiredAction(submit_tool_outputs=RequiredToolCalls(calls))
+        run = move(self._run, "requires_action", now=self._now(), required_action=action)
+        assert ending.step is not None
+        waiting = steps.replacing(ending.step, msgspec.json.encode(ending.step))
+        if not await self._commit(run, ending.events, waiting):
+            await self._reload()
+            await self._interrupt("cancelled", turn, ending.events)
+
+    async def _end_incomplete(
+        self, reason: Literal["max_completion_tokens", "max_prompt_tokens"], events: list[Event]
+    ) -> None:
+        await self._end("incomplete", events, incomplete_details=RunIncompleteDetails(reason))
+
+    async def _fail(self, problem: ModelError, turn: Turn | None) -> None:
+        error = LastError(problem.code, problem.message)
+        if turn is None:
+            await self._end("failed", await self._closing("failed", error), error=error)
+            return
+        await self._recorder.settle()
+        events = turn.abandon("failed", error, now=self._now())
+        self._spent = added(self._spent, turn.usage)
+        await self._end("failed", events, error=error)
+
+    async def _interrupt(
+        self, to: Interruption, turn: Turn | None = None, events: Sequence[Event] = ()
+    ) -> None:
+        """End a run that was cancelled or whose time is over, and with it what is open."""
+        await self._recorder.settle()
+        closing = turn.abandon(to, None, now=self._now()) if turn else await self._closing(to, None)
+        said = [Event("thread.run.cancelling", self._run)] if to == "cancelled" else []
+        await self._end(to, [*said, *events, *closing])
+
+    async def _closing(self, status: RunStatus, error: LastError | None) -> list[Event]:
+        return await open_ends.closing(
+            self._engine.db, self._run, self._steps, status=status, now=self._now(), error=error
+        )
+
+    async def _end(
+        self,
+        to: RunStatus,
+        events: list[Event],
+        *,
+        error: LastError | None = None,
+        incomplete_details: RunIncompleteDetails | None = None,
+    ) -> None:
+        """Commit the run's end. A cancellation that came too late does not take it back."""
+        while True:
+            run = move(
+                self._run,
+                to,
+                now=self._now(),
+                usage=self._spent,
+                last_error=error,
+                incomplete_details=incomplete_details,
+            )
+            if await self._commit(run, events):
+                return
+            await self._reload()
+
+    async def _commit(self, run: Run, events: list[Event], *also: Statement) -> bool:
+        """Write the run's new status with these events; False if it has moved meanwhile."""
+        body = msgspec.json.encode(run)
+        rested_at = self._now() if run.status in TERMINAL else None
+        statements = [runs.replacing(run, old=self._body, new=body, rested_at=rested_at), *also]
+        if run.status in TERMINAL:
+            statements.append(runs.freeing_thread(run.thread_id, run.id))
+        if run.status in AT_REST:
+            statements.append(leases.finishing(self._lease))
+        if not await self._recorder.commit(
+            [*events, Event(RUN_EVENTS[run.status], run)], *statements
+        ):
+            return False
+        self._run, self._body = run, body
+        self._engine.db.notify(rest_topic(run.id))
+        return True
+
+    async def _look_for_interruption(self) -> Interruption | None:
+        stored = await runs.to_drive(self._engine.db, self._run.thread_id, self._run.id)
+        if stored is None:
+            raise Replaced
+        self._body = stored.body
+        self._run = msgspec.json.decode(stored.body, type=Run)
+        return self._interruption()
+
+    async def _reload(self) -> None:
+        """Read the run again after a refusal; Replaced if it is not the run that has moved."""
+        before = self._body
+        await self._look_for_interruption()
+        if self._body == before:
+            raise Replaced
+
+    def _interruption(self) -> Interruption | None:
+        if self._run.status == "cancelling":
+            return "cancelled"
+        return "expired" if self._seconds_left() <= 0 else None
+
+    def _seconds_left(self) -> float:
+        assert self._run.expires_at is not None
+        return self._run.expires_at - self._engine.clock()
+
+    def _estimated(self, request: ChatRequest, turn: Turn) -> Usage:
+        """Our own count, for a model server that reports no usage."""
+        count = self._engine.count_tokens
+        asked = sum(count(str(message.content or "")) for message in request.messages)
+        written = count(turn.written)
+        return Usage(prompt_tokens=asked, completion_tokens=written, total_tokens=asked + written)
+
+    def _now(self) -> int:
+        return int(self._engine.clock())
+
+
+def added(spent: Usage, usage: Usage | None) -> Usage:
+    """The sum of both."""
+    if usage is None:
+        return spent
+    cached = spent.prompt_token_details.cached_tokens + usage.prompt_token_details.cached_tokens
+    reasoning = (
+        spent.completion_tokens_details.reasoning_tokens
+        + usage.completion_tokens_details.reasoning_tokens
+    )
+    return Usage(
+        prompt_tokens=spent.prompt_tokens + usage.prompt_tokens,
+        completion_tokens=spent.completion_tokens + usage.completion_tokens,
+        total_tokens=spent.total_tokens + usage.total_tokens,
+        prompt_token_details=CachedTokens(cached),
+        completion_tokens_details=ReasoningTokens(reasoning),
+    )

@@ -1,0 +1,282 @@
+"""A thread becomes the model's messages, and a run the request that asks for its answer. Pure.
+
+A `Window` is filled with the newest items of the thread first, until its budget is spent or
+it has all that the run wants; so the cost is that of the window, not of the thread.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from msgspec import UNSET, structs, to_builtins
+
+from rethread.contract.chat import ChatMessage, ChatRequest
+from rethread.contract.messages import ImageFilePart, ImageUrlPart, Message, Part, TextPart
+from rethread.contract.runs import Run
+from rethread.contract.steps import FunctionCall, Step, ToolCallsDetails
+from rethread.contract.tools import (
+    CodeInterpreterChoice,
+    CodeInterpreterTool,
+    FileSearchChoice,
+    FileSearchTool,
+    FunctionChoice,
+    FunctionTool,
+)
+from rethread.errors import ModelError
+
+MESSAGE_OVERHEAD_TOKENS: Final = 4  # what a chat template adds around a message, about
+# OpenAI's own prices for an image of up to 1024 x 1024: low detail, and everything else.
+LOW_DETAIL_IMAGE_TOKENS: Final = 85
+IMAGE_TOKENS: Final = 765
+# The share of the window that the thread's first message may have: it often sets the task.
+FIRST_MESSAGE_SHARE: Final = 0.25
+
+Count = Callable[[str], int]
+
+
+class _Item(NamedTuple):
+    """A piece of the prompt that is taken or left as a whole."""
+
+    messages: list[ChatMessage]
+    tokens: int
+
+
+class Window:
+    """The part of a thread that fits, filled from its newest end."""
+
+    def __init__(
+        self, *, budget_tokens: int, last_messages: int | None, count: Count, fixed: Sequence[str]
+    ) -> None:
+        self._left = budget_tokens - sum(count(text) for text in fixed)
+        self._messages_left = last_messages
+        self._count = count
+        self._items: list[_Item] = []
+        self._first: _Item | None = None
+        self._first_id: str | None = None
+        self.is_full = False
+        self.lacks_newest = False  # not even the newest item fits
+
+    def keep_first(self, message: Message) -> None:
+        """Reserve room for the thread's first message; what is dropped, is dropped behind it."""
+        if not _is_shown(message):
+            return
+        item = self._message_item(message)
+        if self._messages_left is None and item.tokens <= self._left * FIRST_MESSAGE_SHARE:
+            self._first = item
+            self._first_id = message.id
+            self._left -= item.tokens
+
+    def take(self, item: Message | Step) -> None:
+        """Put the next older item in front, or close the window if it does not fit."""
+        if self.is_full or not _is_shown(item) or item.id == self._first_id:
+            return
+        if isinstance(item, Message) and self._messages_left is not None:
+            if self._messages_left == 0:
+                self.is_full = True
+                return
+            self._messages_left -= 1
+        taken = self._message_item(item) if isinstance(item, Message) else self._step_item(item)
+        if taken.tokens > self._left:
+            self.is_full = True
+            self.lacks_newest = not self._items
+            return
+        self._left -= taken.tokens
+        self._items.append(taken)
+
+    def messages(self) -> list[ChatMessage]:
+        """The thread's part of the prompt, oldest first."""
+        items = [*self._items, *([self._first] if self._first else [])]
+        return _joined([message for item in reversed(items) for message in item.messages])
+
+    def _message_item(self, message: Message) -> _Item:
+        shown = ChatMessage(role=message.role, content=_content(message))
+        tokens = sum(self._part_tokens(part) for part in message.content)
+        return _Item([shown], tokens + MESSAGE_OVERHEAD_TOKENS)
+
+    def _part_tokens(self, part: Part) -> int:
+        match part:
+            case TextPart(text=text):
+                return self._count(text.value)
+            case ImageUrlPart(image_url=image) | ImageFilePart(image_file=image):
+                return LOW_DETAIL_IMAGE_TOKENS if image.detail == "low" else IMAGE_TOKENS
+            case _:
+                return self._count(part.refusal)
+
+    def _step_item(self, step: Step) -> _Item:
+        calls = (
+            step.step_details.tool_calls if isinstance(step.step_details, ToolCallsDetails) else []
+        )
+        asked = ChatMessage(role="assistant", tool_calls=[_chat_call(call) for call in calls])
+        given = [
+            ChatMessage(role="tool", content=call.function.output or "", tool_call_id=call.id)
+            for call in calls
+        ]
+        tokens = sum(
+            self._count(call.function.name)
+            + self._count(call.function.arguments)
+            + self._count(call.function.output or "")
+            + 2 * MESSAGE_OVERHEAD_TOKENS
+            for call in calls
+        )
+        return _Item([asked, *given], tokens)
+
+
+def instructions(run: Run, additional: str | None) -> str:
+    """What the model is told first: the run's instructions, then the additional ones."""
+    return "\n\n".join(text for text in (run.instructions, additional) if text)
+
+
+def fixed_texts(run: Run, additional: str | None) -> list[str]:
+    """The texts of a prompt that are there whatever the thread holds, for counting."""
+    tools = [str(to_builtins(tool.function)) for tool in function_tools(run)]
+    return [instructions(run, additional), *tools]
+
+
+def request(
+    run: Run,
+    messages: Sequence[ChatMessage],
+    *,
+    additional_instructions: str | None,
+    is_first_turn: bool,
+    completion_tokens_left: int | None,
+) -> ChatRequest:
+    """The model call that answers the run.
+
+    A forced tool choice holds for the run's first turn; kept up, it would never let the
+    model use what the tool gave. Sampling parameters are the run's, as it shows them;
+    `top_p` is left out at 1, because some servers refuse it next to a temperature.
+    """
+    told = instructions(run, additional_instructions)
+    system = [ChatMessage(role="system", content=told)] if told else []
+    tools = [_chat_tool(tool) for tool in function_tools(run)] or None
+    return ChatRequest(
+        model=run.model,
+        messages=[*system, *messages],
+        tools=tools,
+        tool_choice=_tool_choice(run, is_first_turn) if tools else None,
+        parallel_tool_calls=False if tools and not run.parallel_tool_calls else None,
+        response_format=_response_format(run),
+        temperature=run.temperature,
+        top_p=None if run.top_p == 1 else run.top_p,
+        reasoning_effort=run.reasoning_effort,
+        max_completion_tokens=completion_tokens_left,
+    )
+
+
+def function_tools(run: Run) -> list[FunctionTool]:
+    """The run's functions."""
+    return [tool for tool in run.tools if isinstance(tool, FunctionTool)]
+
+
+def offered(run: Run) -> frozenset[str]:
+    """The names of the functions that the model may call."""
+    if run.tool_choice == "none":
+        return frozenset()
+    return frozenset(tool.function.name for tool in function_tools(run))
+
+
+def check_supported(run: Run) -> None:
+    """ModelError where the run would use what this version does not have."""
+    if run.tool_choice == "none":
+        return
+    missing = [
+        "file_search" if isinstance(tool, FileSearchTool) else "code_interpreter"
+        for tool in run.tools
+        if isinstance(tool, (FileSearchTool, CodeInterpreterTool))
+    ]
+    if isinstance(run.tool_choice, FileSearchChoice | CodeInterpreterChoice):
+        missing.append(str(run.tool_choice.__struct_config__.tag))
+    if missing:
+        raise ModelError(
+            f"This version of rethread cannot run the tool '{missing[0]}' yet. "
+            "Take it off the assistant, or create the run with tool_choice 'none'."
+        )
+    if isinstance(run.tool_choice, FunctionChoice):
+        name = run.tool_choice.function.name
+        if name not in offered(run):
+            raise ModelError(
+                f"The run's tool_choice names the function '{name}', which it does not offer.",
+                code="invalid_prompt",
+            )
+
+
+def _is_shown(item: Message | Step) -> bool:
+    """Whether the model should see it: what was said, and calls whose outputs are known."""
+    if isinstance(item, Step):
+        return item.status == "completed"
+    details = item.incomplete_details
+    broken_off = details is not None and details.reason == "run_failed"
+    return item.status != "in_progress" and not broken_off and not _is_empty(item)
+
+
+def _is_empty(message: Message) -> bool:
+    return all(isinstance(part, TextPart) and not part.text.value for part in message.content)
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """A message's content: plain text where it can be, as every server takes that."""
+    texts = [
+        part.text.value if isinstance(part, TextPart) else getattr(part, "refusal", None)
+        for part in message.content
+    ]
+    if None not in texts:
+        return "\n".join(text for text in texts if text)
+    return [_chat_part(part) for part in message.content]
+
+
+def _chat_part(part: Part) -> dict[str, Any]:
+    match part:
+        case TextPart(text=text):
+            return {"type": "text", "text": text.value}
+        case ImageUrlPart(image_url=image):
+            return {"type": "image_url", "image_url": {"url": image.url, "detail": image.detail}}
+        case ImageFilePart(image_file=image):
+            raise ModelError(
+                f"A message shows the image file '{image.file_id}', and this version of rethread "
+                "does not keep files yet. Send images as image_url (a data: URL will do)."
+            )
+        case _:
+            return {"type": "text", "text": part.refusal}
+
+
+def _chat_call(call: FunctionCall) -> dict[str, Any]:
+    function = {"name": call.function.name, "arguments": call.function.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _chat_tool(tool: FunctionTool) -> dict[str, Any]:
+    function = to_builtins(tool.function)
+    if not function.get("strict"):
+        function.pop("strict", None)
+    if tool.function.parameters is UNSET:
+        function["parameters"] = {"type": "object", "properties": {}}
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(run: Run, is_first_turn: bool) -> str | dict[str, Any] | None:
+    if run.tool_choice in (None, "auto") or (run.tool_choice != "none" and not is_first_turn):
+        return None
+    choice: str | dict[str, Any] = to_builtins(run.tool_choice)
+    return choice
+
+
+def _response_format(run: Run) -> dict[str, Any] | None:
+    if run.response_format in (None, "auto"):
+        return None
+    shape: dict[str, Any] = to_builtins(run.response_format)
+    return shape
+
+
+def _joined(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Text and the calls that came with it were one answer of the model; they are so again."""
+    joined: list[ChatMessage] = []
+    for message in messages:
+        earlier = joined[-1] if joined else None
+        if earlier and message.tool_calls and _is_plain_answer(earlier):
+            joined[-1] = structs.replace(message, content=earlier.content)
+        else:
+            joined.append(message)
+    return joined
+
+
+def _is_plain_answer(message: ChatMessage) -> bool:
+    return message.role == "assistant" and not message.tool_calls
