@@ -6,17 +6,19 @@ Ctrl-C stops an answer; at the prompt it leaves, as Ctrl-D does.
 """
 
 import contextlib
+import importlib
+import io
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx2
 
 from rethread import __version__
-from rethread.errors import NotFound, RethreadError, Unavailable
+from rethread.errors import RethreadError, Unavailable
 
 HELP: Final = """\
 /new    start a new thread
@@ -35,7 +37,7 @@ CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 PRINTABLE: Final = {code: None for code in CONTROLS if chr(code) not in "\n\t"}
 
 
-class Refused(RethreadError):
+class ApiError(RethreadError):
     """The server answered with an error; the message is its own."""
 
 
@@ -48,6 +50,7 @@ def chat(
     instructions: str | None = None,
 ) -> int:
     """Talk until the input ends; 0, or a RethreadError where it cannot begin."""
+    _prepare_input()
     headers = {"OpenAI-Beta": "assistants=v2", "User-Agent": f"rethread-chat/{__version__}"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
@@ -79,7 +82,7 @@ def _client(base_url: str, headers: Mapping[str, str]) -> httpx2.Client:
 def _first_model(api: "Api") -> str:
     models = api.call("GET", "/models")["data"]
     if not models:
-        raise NotFound("model", "(any)")
+        raise ApiError("The server lists no model; name one with --model.")
     return str(models[0]["id"])
 
 
@@ -110,7 +113,7 @@ def _converse(conversation: "Conversation") -> None:
                 _attempt(conversation.say, text)
 
 
-def _attempt(step: Any, *arguments: Any) -> None:
+def _attempt(step: Callable[..., None], *arguments: object) -> None:
     """One step of the conversation, which an error ends but the conversation survives."""
     try:
         step(*arguments)
@@ -123,7 +126,7 @@ def _attempt(step: Any, *arguments: Any) -> None:
 
 @dataclass(frozen=True)
 class Api:
-    """Calls of the Assistants API: Refused when it says no, Unavailable when it doesn't answer."""
+    """Calls of the Assistants API: ApiError when it says no, Unavailable when it doesn't answer."""
 
     client: httpx2.Client
 
@@ -135,7 +138,7 @@ class Api:
         try:
             return response.json()
         except ValueError as error:
-            raise Refused(f"{response.url} did not answer with JSON.") from error
+            raise ApiError(f"{response.url} did not answer with JSON.") from error
 
     def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """The events of a streamed call, each with its name, up to `done`."""
@@ -157,8 +160,8 @@ class Api:
         if response.is_success:
             return
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            raise Refused(str(response.json()["error"]["message"]))
-        raise Refused(f"{response.url} answered {response.status_code}.")
+            raise ApiError(str(response.json()["error"]["message"]))
+        raise ApiError(f"{response.url} answered {response.status_code}.")
 
     @contextlib.contextmanager
     def _unavailable(self) -> Iterator[None]:
@@ -209,7 +212,7 @@ class Conversation:
         for name, thing in self.api.events(path, body):
             if name == "thread.message.delta":
                 print(_printable(_text(thing)), end="", flush=True)
-            elif name == "thread.message.completed":
+            elif name in ("thread.message.completed", "thread.message.incomplete"):
                 print(flush=True)
             elif name == "thread.run.requires_action":
                 waiting = thing
@@ -223,7 +226,7 @@ class Conversation:
         newest = self.api.call("GET", f"{runs}?limit=1")["data"]
         if not newest or newest[0]["status"] in AT_REST:
             return
-        with contextlib.suppress(Refused):  # it came to rest by itself meanwhile
+        with contextlib.suppress(ApiError):  # it came to rest by itself meanwhile
             self.api.call("POST", f"{runs}/{newest[0]['id']}/cancel")
         give_up = time.monotonic() + CANCEL_SECONDS
         while time.monotonic() < give_up:
@@ -245,14 +248,14 @@ def _text(delta: Mapping[str, Any]) -> str:
 def _report(name: str, thing: Mapping[str, Any]) -> None:
     """Say how a run went wrong; the other events are of no interest here."""
     if name == "thread.run.failed":
-        raise Refused((thing.get("last_error") or {}).get("message") or "The run failed.")
+        raise ApiError((thing.get("last_error") or {}).get("message") or "The run failed.")
     if name == "thread.run.incomplete":
         reason = (thing.get("incomplete_details") or {}).get("reason") or "no reason given"
-        raise Refused(f"The answer is incomplete: {reason}.")
+        raise ApiError(f"The answer is incomplete: {reason}.")
     if name in ("thread.run.expired", "thread.run.cancelled"):
-        raise Refused(f"The run was {name.rpartition('.')[2]}.")
+        raise ApiError(f"The run was {name.rpartition('.')[2]}.")
     if name == "error":
-        raise Refused(str((thing.get("error") or thing).get("message") or "The stream failed."))
+        raise ApiError(str((thing.get("error") or thing).get("message") or "The stream failed."))
 
 
 def _outputs(run: Mapping[str, Any]) -> list[dict[str, str]] | None:
@@ -277,10 +280,18 @@ def _one_line(arguments: str) -> str:
 # The terminal
 
 
+def _prepare_input() -> None:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # odd bytes must not end the conversation
+    if _is_terminal():
+        with contextlib.suppress(ImportError):  # not every Python has it
+            importlib.import_module("readline")  # gives `input` its line editing
+
+
 def _ask(prompt: str, *, leaves: bool = True) -> str | None:
     """A line of the input; None at its end, or at Ctrl-C where that `leaves`."""
     try:
-        line = input(prompt if _is_terminal() else "")
+        return input(prompt if _is_terminal() else "")
     except EOFError:
         if _is_terminal():
             print()
@@ -290,7 +301,6 @@ def _ask(prompt: str, *, leaves: bool = True) -> str | None:
             raise
         print()
         return None
-    return line.encode("utf-8", "replace").decode()  # no lone surrogates from odd bytes
 
 
 def _note(text: str) -> None:

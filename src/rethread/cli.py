@@ -163,10 +163,11 @@ def _settings(asked: argparse.Namespace) -> Settings:
 
 
 def _serve(asked: argparse.Namespace) -> int:
-    from rethread.app import serve
-
     settings = _settings(asked)
     check_upstream_key(settings)
+
+    from rethread.app import serve
+
     return serve(settings)
 
 

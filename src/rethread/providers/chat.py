@@ -5,7 +5,6 @@ in `upstream_errors`. The rule: a call is tried again only while nobody has hear
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from rethread.contract.chat import ChatRequest, Chunk
 from rethread.errors import ModelError, Unavailable
 from rethread.providers import upstream_errors
 from rethread.providers.chat_stream import Records, chunks_of_completion
+from rethread.providers.connections import Connections
 from rethread.providers.upstream_errors import LONGEST_OBEYED_WAIT_SECONDS, AttemptError
 
 TokenLimitField = Literal["max_tokens", "max_completion_tokens"]
@@ -31,10 +31,6 @@ CUT: Final = "The model server's stream stopped in the middle of the answer."
 MODELS_TIMEOUT_SECONDS: Final = 10.0
 LONGEST_ERROR_BODY_BYTES: Final = 64 * 1024
 LONGEST_ANSWER_BYTES: Final = 16 * 1024 * 1024
-
-# A proxy from the environment is for the way out, and none for the machine that we are on.
-LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
-DIRECT: Final = {f"all://{host}": None for host in LOOPBACK}
 
 
 class _Model(Struct, frozen=True):
@@ -73,17 +69,11 @@ class ChatCompletions:
         self._max_attempts = max_attempts
         self._backoff_seconds = backoff_seconds
         self._token_limit_field = token_limit_field
-        self._client = httpx2.AsyncClient(
+        self._connections = Connections(
             base_url=base_url,
             headers=_headers(api_key, is_azure=api_version is not None),
-            params={"api-version": api_version} if api_version is not None else None,
-            timeout=httpx2.Timeout(
-                stall_timeout_seconds, connect=connect_timeout_seconds, pool=None
-            ),
-            # Every run that streams holds a connection: a limit would make runs wait for runs.
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256),
-            mounts=DIRECT,
-            verify=_tls(base_url),
+            parameters={"api-version": api_version} if api_version is not None else {},
+            timeout=httpx2.Timeout(stall_timeout_seconds, connect=connect_timeout_seconds),
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
@@ -109,7 +99,8 @@ class ChatCompletions:
     async def models(self) -> list[str]:
         """The ids that the server lists; Unavailable where it can't say."""
         try:
-            response = await self._client.get("models", timeout=MODELS_TIMEOUT_SECONDS)
+            async with self._connections.lend() as client:
+                response = await client.get("models", timeout=MODELS_TIMEOUT_SECONDS)
             if not response.is_success:
                 raise _refusal(response, response.content)
             return [model.id for model in _MODELS.decode(response.content).data]
@@ -127,7 +118,7 @@ class ChatCompletions:
 
     async def aclose(self) -> None:
         """Close all connections; streams that are under way fail."""
-        await self._client.aclose()
+        await self._connections.aclose()
 
     def _body(self, request: ChatRequest) -> bytes:
         fields: dict[str, Any] = {
@@ -143,7 +134,10 @@ class ChatCompletions:
 
     async def _call(self, body: bytes) -> AsyncGenerator[Chunk]:
         """One attempt; leaving it early closes the connection."""
-        async with self._client.stream("POST", "chat/completions", content=body) as response:
+        async with (
+            self._connections.lend() as client,
+            client.stream("POST", "chat/completions", content=body) as response,
+        ):
             if not response.is_success:
                 raise _refusal(response, await _error_body(response))
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -184,10 +178,9 @@ class ChatCompletions:
             case AttemptError():
                 return error
             case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
-                url = self._client.base_url
-                message = (
-                    f"The model server at {url.host}:{url.port or url.scheme} can't be reached."
-                )
+                # Without the user and password that a URL may hold.
+                address = self._connections.url.netloc.decode()
+                message = f"The model server at {address} can't be reached."
             case httpx2.TimeoutException():
                 message = f"The model server sent nothing for {self._stall_timeout_seconds:g} s."
             case httpx2.TransportError() if is_heard:
@@ -217,15 +210,6 @@ def _headers(api_key: str | None, *, is_azure: bool) -> dict[str, str]:
     elif api_key is not None:
         headers["authorization"] = f"Bearer {api_key}"
     return headers
-
-
-def _tls(base_url: str) -> ssl.SSLContext | bool:
-    """Certificates to trust: none for plain HTTP on loopback, where loading them only costs time.
-
-    Such a context refuses every certificate, so this can never let one through unchecked.
-    """
-    is_plain_loopback = base_url.startswith(tuple(f"http://{host}" for host in LOOPBACK))
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain_loopback else True
 
 
 def _refusal(response: httpx2.Response, body: bytes) -> AttemptError:

@@ -5,6 +5,7 @@ and some forget the empty line in between. What is neither a field of server-sen
 JSON is an error, as an answer with a hole in it is worse than none.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,10 @@ CHUNK: Final = msgspec.json.Decoder(Chunk)
 IGNORED_FIELDS: Final = (b":", b"event:", b"id:", b"retry:")
 
 
+class GarbageError(AttemptError):
+    """Something that is neither a chunk nor an error."""
+
+
 class Records:
     """A stream's chunks, as its bytes are fed in.
 
@@ -42,24 +47,35 @@ class Records:
         self._begun_line: list[bytes] = []
         self._begun_line_bytes = 0
 
-    def feed(self, piece: bytes) -> list[Chunk]:
-        """The chunks that `piece` completes, in order."""
-        lines, newline, rest = piece.rpartition(b"\n")
-        chunks: list[Chunk] = []
-        if newline:
-            if self._begun_line:
-                lines = b"".join([*self._begun_line, lines])
-                self._begun_line.clear()
-                self._begun_line_bytes = 0
-            chunks = self._read(lines.split(b"\n"))
+    def feed(self, piece: bytes) -> Iterator[Chunk]:
+        """The chunks that `piece` completes, in order; those before a fault come before it."""
+        for line in self._completed_lines(piece):
+            if self.is_done:
+                break
+            if line.startswith(b"data:"):
+                chunk = self._chunk(line[5:])
+                if chunk is not None:
+                    yield chunk
+            elif line.strip() and not line.startswith(IGNORED_FIELDS):
+                raise upstream_errors.of_record(line) or _garbage(line)
+
+    def end(self) -> Iterator[Chunk]:
+        """The chunk of a last line that no newline has ended; half a record is none."""
+        try:
+            yield from self.feed(b"\n")
+        except GarbageError:
+            # The stream was cut inside a record: that it was cut is what counts.
+            return
+
+    def _completed_lines(self, piece: bytes) -> list[bytes]:
+        *lines, rest = piece.split(b"\n")
+        if lines and self._begun_line:
+            lines[0] = b"".join([*self._begun_line, lines[0]])
+            self._begun_line.clear()
+            self._begun_line_bytes = 0
         if rest:
             self._begin_line(rest)
-        return chunks
-
-    def end(self) -> list[Chunk]:
-        """The chunk of a last line that no newline has ended."""
-        lines, self._begun_line = self._begun_line, []
-        return self._read([b"".join(lines)])
+        return lines
 
     def _begin_line(self, rest: bytes) -> None:
         self._begun_line.append(rest)
@@ -71,19 +87,6 @@ class Records:
                     f" {self._longest_line_bytes} bytes."
                 )
             )
-
-    def _read(self, lines: list[bytes]) -> list[Chunk]:
-        chunks: list[Chunk] = []
-        for line in lines:
-            if self.is_done:
-                break
-            if line.startswith(b"data:"):
-                chunk = self._chunk(line[5:])
-                if chunk is not None:
-                    chunks.append(chunk)
-            elif line.strip() and not line.startswith(IGNORED_FIELDS):
-                raise upstream_errors.of_record(line) or _garbage(line)
-        return chunks
 
     def _chunk(self, record: bytes) -> Chunk | None:
         """The record as a chunk; None for one that says nothing."""
@@ -178,6 +181,6 @@ def _text(arguments: str | dict[str, Any]) -> str:
     return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
 
 
-def _garbage(record: bytes) -> AttemptError:
+def _garbage(record: bytes) -> GarbageError:
     shown = record.strip()[:100].decode("utf-8", "replace")
-    return AttemptError(ModelError(f"The model server sent something that is not a chunk: {shown}"))
+    return GarbageError(ModelError(f"The model server sent something that is not a chunk: {shown}"))

@@ -180,9 +180,8 @@ class _Builder:
             if properties.get(name) is not False
         }
         extra = asked.get("additionalProperties", {})
-        for number in range(1, min(asked.get("minProperties", 0), LARGEST_VALUE_COUNT) + 1):
-            if len(filled) < asked["minProperties"]:
-                filled[f"property_{number}"] = self.value(extra, "", depth + 1, 0)
+        while len(filled) < asked.get("minProperties", 0) and self._count <= LARGEST_VALUE_COUNT:
+            filled[f"property_{len(filled) + 1}"] = self.value(extra, "", depth + 1, 0)
         return filled
 
     def _array(self, asked: Schema, name: str, depth: int) -> list[Any]:
@@ -192,12 +191,12 @@ class _Builder:
         items = asked.get("items", {})
         if items is False:
             length = min(length, len(places))
-        return [
-            self.value(
-                places[ordinal] if ordinal < len(places) else items, name, depth + 1, ordinal
-            )
-            for ordinal in range(int(min(length, LARGEST_VALUE_COUNT)))
-        ]
+        made: list[Any] = []
+        while len(made) < length and self._count <= LARGEST_VALUE_COUNT:
+            ordinal = len(made)
+            place = places[ordinal] if ordinal < len(places) else items
+            made.append(self.value(place, name, depth + 1, ordinal))
+        return made
 
     def _chosen(self, values: list[Any], ordinal: int) -> Any:
         """The value that the text names, else the first; for later items of an array the next."""

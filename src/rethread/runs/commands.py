@@ -3,7 +3,7 @@
 Each is one write, whole or not at all, which leaves the run where a driver takes it up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -38,6 +38,10 @@ class Started(NamedTuple):
     after: int
 
 
+# What is to be written along with what was started, once it is known.
+Also = Callable[[Started], Sequence[Statement]]
+
+
 def interrupt_topic(run_id: str) -> str:
     """What is notified when whoever drives the run should look at it again."""
     return f"interrupt:{run_id}"
@@ -56,7 +60,7 @@ async def create(
     asked: CreateRun,
     *,
     expires_at: int,
-    also: Sequence[Statement] = (),
+    also: Also,
 ) -> Started:
     """A queued run on a thread: NotFound, or ThreadLocked while another holds it."""
     assistant = await _assistant(db, asking.project, asked.assistant_id)
@@ -69,9 +73,9 @@ async def create(
         *_appending(added, run, asking.now),
     ]
     opening = [Event("thread.run.created", run), Event("thread.run.queued", run)]
-    started = _started(asking, run, asked, opening, statements)
-    await runs.create(db, asking.project, run, [*started.statements, *also])
-    return _announce(db, log, started)
+    prepared = _prepared(asking, run, asked, opening, statements)
+    await runs.create(db, asking.project, run, [*prepared.statements, *also(prepared.shown)])
+    return _announce(db, log, prepared)
 
 
 async def create_thread_and_run(
@@ -81,7 +85,7 @@ async def create_thread_and_run(
     asked: CreateThreadAndRun,
     *,
     expires_at: int,
-    also: Sequence[Statement] = (),
+    also: Also,
 ) -> Started:
     """A new thread with a queued run on it; NotFound without the assistant."""
     assistant = await _assistant(db, asking.project, asked.assistant_id)
@@ -99,6 +103,7 @@ async def create_thread_and_run(
             msgspec.json.encode(thread),
             now=asking.now,
             active_run_id=run.id,
+            fingerprint=asking.fingerprint,
         ),
         *_appending(added, run, asking.now),
     ]
@@ -107,14 +112,14 @@ async def create_thread_and_run(
         Event("thread.run.created", run),
         Event("thread.run.queued", run),
     ]
-    started = _started(asking, run, asked, opening, statements)
-    if not await db.write(*started.statements, *also):
+    prepared = _prepared(asking, run, asked, opening, statements)
+    if not await db.write(*prepared.statements, *also(prepared.shown)):
         raise Raced(f"Thread '{thread.id}' was not written.")
-    return _announce(db, log, started)
+    return _announce(db, log, prepared)
 
 
 async def cancel(
-    db: Database, asking: Asking, thread_id: str, run_id: str, *, also: Sequence[Statement] = ()
+    db: Database, asking: Asking, thread_id: str, run_id: str, *, also: Also
 ) -> bytes:
     """The run's body with status `cancelling`; Conflict where there is nothing to cancel."""
     old = await runs.get(db, asking.project, thread_id, run_id)
@@ -125,7 +130,7 @@ async def cancel(
     body = msgspec.json.encode(run)
     # Whether it waits or is being driven, a driver looks at it at once and ends it.
     enqueuing = leases.enqueuing(thread_id, run_id, urgent=True)
-    if not await db.write(runs.replacing(run, old=old, new=body), enqueuing, *also):
+    if not await db.write(runs.replacing(run, old=old, new=body), enqueuing, *also(Started(run, body, 0))):
         raise Raced(f"Run '{run_id}' has moved at the same time.")
     db.notify(interrupt_topic(run_id))
     db.notify(leases.TOPIC)
@@ -141,7 +146,7 @@ async def submit_tool_outputs(
     run_id: str,
     asked: SubmitToolOutputs,
     *,
-    also: Sequence[Statement] = (),
+    also: Also,
 ) -> Started:
     """The run queued again with its calls' outputs; Conflict in another state, or Invalid."""
     old = await runs.get(db, asking.project, thread_id, run_id)
@@ -156,30 +161,30 @@ async def submit_tool_outputs(
     last = await last_number(db, thread_id, run_id)
     events = [Event("thread.run.step.completed", step), Event("thread.run.queued", run)]
     record = _record(events, after=last)
+    started = Started(run, body, last)
     if not await db.write(
         appending(thread_id, run_id, record, fence=None),
         runs.replacing(run, old=old, new=body),
         steps.replacing(step, msgspec.json.encode(step)),
         leases.enqueuing(thread_id, run_id),
-        *also,
+        *also(started),
     ):
         raise Raced(f"Run '{run_id}' has moved at the same time.")
     log.announce(run_id, record)
     db.notify(rest_topic(run_id))
     db.notify(leases.TOPIC)
-    return Started(run, body, last)
+    return started
 
 
 class _Prepared(NamedTuple):
     """A run that is about to be written."""
 
-    run: Run
-    body: bytes
+    shown: Started
     record: Record
     statements: list[Statement]
 
 
-def _started(
+def _prepared(
     asking: Asking,
     run: Run,
     asked: RunOptions,
@@ -199,13 +204,13 @@ def _started(
     )
     opened = appending(run.thread_id, run.id, record, fence=None)
     queued = leases.enqueuing(run.thread_id, run.id)
-    return _Prepared(run, body, record, [*statements, adding, opened, queued])
+    return _Prepared(Started(run, body, 0), record, [*statements, adding, opened, queued])
 
 
 def _announce(db: Database, log: EventLog, prepared: _Prepared) -> Started:
-    log.announce(prepared.run.id, prepared.record)
+    log.announce(prepared.shown.run.id, prepared.record)
     db.notify(leases.TOPIC)
-    return Started(prepared.run, prepared.body, 0)
+    return prepared.shown
 
 
 def _record(events: Sequence[Event], *, after: int) -> Record:

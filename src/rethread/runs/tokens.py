@@ -9,7 +9,7 @@ import splintr
 
 
 @cache
-def _tokenizer() -> splintr.Tokenizer:
+def _tokenizer() -> splintr.AnyTokenizer:
     return splintr.Tokenizer.from_pretrained("o200k_base")
 
 

@@ -6,7 +6,7 @@ a listener who falls behind reads the rest from the disk, so nobody waits for a 
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -97,7 +97,7 @@ class EventLog:
 
     async def follow(
         self, thread_id: str, run_id: str, *, after: int, silence_seconds: float
-    ) -> AsyncIterator[Record | None]:
+    ) -> AsyncGenerator[Record | None]:
         """The records past a number, as they come, to the first that leaves the run at rest.
 
         None stands for a silence of that length. It also ends when the thread is deleted.

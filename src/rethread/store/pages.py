@@ -16,6 +16,7 @@ NOWHERE_BELOW: Final = -1
 NOWHERE_ABOVE: Final = 2**62
 
 TOMBSTONE = "SELECT number FROM tombstones WHERE scope = $1 AND id = $2"
+FORGET = "DELETE FROM tombstones WHERE deleted_at <= $1"
 BURY = "INSERT INTO tombstones (scope, id, number, deleted_at) VALUES ($1, $2, $3, $4)"
 
 

@@ -95,6 +95,10 @@ class Sqlite:
         self._waiting.put(write)
         return await write.done
 
+    async def check_writable(self) -> None:
+        """Unavailable if a write would fail now."""
+        await self.write(Statement("DELETE FROM schema_versions WHERE number < 0"))
+
     def notify(self, topic: str) -> None:
         """Wake those who listen to the topic."""
         self._wakeups.notify(topic)

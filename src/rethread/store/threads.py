@@ -15,7 +15,7 @@ UPDATE threads SET body = $4 WHERE id = $1 AND project = $2 AND body = $3 RETURN
 """
 # The row alone makes the thread invisible; what hangs on it may be 100,000 rows, which are
 # cleaned away in small writes afterwards.
-DELETE = "DELETE FROM threads WHERE id = $1 AND project = $2 RETURNING id"
+DELETE = "DELETE FROM threads WHERE id = $1 AND project = $2 RETURNING active_run_id"
 STOP_DRIVING = "DELETE FROM work WHERE thread_id = $1"
 REMEMBER_TO_PURGE = "INSERT INTO purges (thread_id) VALUES ($1)"
 
@@ -69,8 +69,8 @@ async def replace(
         raise Raced(f"Thread '{thread_id}' was modified at the same time.")
 
 
-async def delete(db: Database, project: str, thread_id: str) -> None:
-    """Delete it with all that hangs on it, or NotFound. A run that held it is dropped."""
+async def delete(db: Database, project: str, thread_id: str) -> str | None:
+    """Delete it with all that hangs on it, or NotFound; the id of the run that held it."""
     deleted = await db.write(
         Statement(DELETE, thread_id, project),
         Statement(STOP_DRIVING, thread_id),
@@ -78,6 +78,8 @@ async def delete(db: Database, project: str, thread_id: str) -> None:
     )
     if not deleted:
         raise NotFound("thread", thread_id)
+    run_id: str | None = deleted[0][0]
+    return run_id
 
 
 async def purge_some(db: Database) -> bool:

@@ -1,0 +1,263 @@
+"""The only place that knows all parts: opens, wires and starts them, and stops in reverse."""
+
+import asyncio
+import fcntl
+import logging
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import IO, Any
+
+import uvloop
+
+from rethread import logs
+from rethread.config import Settings, check_upstream_key
+from rethread.contract import ModelObject
+from rethread.errors import Misconfigured, RethreadError
+from rethread.http.deliveries import Deliveries
+from rethread.http.guard import Guard
+from rethread.http.keys import KeyRing
+from rethread.http.request import Options, Services
+from rethread.http.server import Server, new_server
+from rethread.providers import Provider
+from rethread.providers.chat import ChatCompletions
+from rethread.providers.demo import Demo
+from rethread.runs import tokens
+from rethread.runs.driver import Engine
+from rethread.store import keys
+from rethread.store.database import Database, latest_version, open_database, version
+from rethread.store.events import EventLog
+from rethread.store.keys import CreatedKey as CreatedKey
+from rethread.store.keys import KeyInfo as KeyInfo
+from rethread.workers import Workers
+
+logger = logging.getLogger("rethread")
+
+
+def serve(settings: Settings) -> int:
+    """Serve until told to stop; the process's exit code."""
+    check_upstream_key(settings)
+    logs.set_up(format=settings.log_format, level=settings.log_level)
+    return uvloop.run(_serve(settings))
+
+
+async def create_key(settings: Settings, *, project: str, label: str | None) -> CreatedKey:
+    """Make an API key for a project."""
+    async with _database(settings) as db:
+        return await keys.create(db, project=project, label=label, now=int(time.time()))
+
+
+async def list_keys(settings: Settings) -> list[KeyInfo]:
+    """Every API key, without its secret."""
+    async with _database(settings) as db:
+        return await keys.list_all(db)
+
+
+async def revoke_key(settings: Settings, key_id: str) -> bool:
+    """Whether there was such a key in force; it is not any more."""
+    async with _database(settings) as db:
+        return await keys.revoke(db, key_id, now=int(time.time()))
+
+
+async def _serve(settings: Settings) -> int:
+    started = time.monotonic()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_only_server(settings))
+        db = await stack.enter_async_context(_database(settings))
+        await _check_closed_to_strangers(settings, db)
+        provider = _provider(settings)
+        stack.push_async_callback(provider.aclose)
+        log = EventLog(db)
+        workers = _workers(settings, db, log, provider)
+        deliveries = Deliveries()
+        guard = Guard(
+            _services(settings, db, log, provider),
+            KeyRing(db, allow_anonymous=settings.allow_anonymous or settings.is_loopback),
+            deliveries,
+        )
+        server = new_server(
+            guard, on_closed=deliveries.closed, grace_seconds=settings.shutdown_grace_seconds
+        )
+        listening = _listen(settings)
+        stack.callback(listening.close)
+        await workers.start()
+        stopping = _stop_on_signals(server)
+        asyncio.get_running_loop().run_in_executor(None, tokens.count, "warm up")
+        _greet(settings, listening)
+        logger.info("listening", extra={"fields": {"seconds": round(time.monotonic() - started, 3)}})
+        await server.serve(sockets=[listening])
+        left = settings.shutdown_grace_seconds - (time.monotonic() - stopping.get("at", started))
+        await workers.stop(grace_seconds=max(0.0, left))
+    logger.info("stopped")
+    return 0
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Database]:
+    db = await open_database(settings.data_dir)
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
+def _provider(settings: Settings) -> Provider:
+    if settings.upstream_url is None:
+        return Demo()
+    return ChatCompletions(
+        base_url=settings.upstream_url,
+        api_key=settings.upstream_api_key,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        stall_timeout_seconds=settings.stall_timeout_seconds,
+        max_attempts=settings.upstream_max_attempts,
+        token_limit_field=settings.token_limit_field,
+    )
+
+
+def _workers(settings: Settings, db: Database, log: EventLog, provider: Provider) -> Workers:
+    engine = Engine(
+        db=db,
+        log=log,
+        provider=provider,
+        resolve_model=settings.model_for,
+        context_window=lambda model: settings.context_window_for(settings.model_for(model)),
+        count_tokens=tokens.count,
+        clock=time.time,
+    )
+    return Workers(
+        engine,
+        max_concurrent_runs=settings.max_concurrent_runs,
+        event_retention_seconds=settings.event_retention_hours * 3600,
+    )
+
+
+def _services(settings: Settings, db: Database, log: EventLog, provider: Provider) -> Services:
+    started = int(time.time())
+
+    async def list_models() -> list[ModelObject]:
+        upstream = await provider.models()
+        # A pattern is no name that a client could send, but what it leads to is there already.
+        names = [name for name in settings.aliases if not set(name) & set("*?[")]
+        owners = [*((name, "upstream") for name in upstream), *((name, "alias") for name in names)]
+        return [
+            ModelObject(id=name, created=started, owned_by=owner)
+            for name, owner in dict(owners).items()
+        ]
+
+    async def check_ready() -> Mapping[str, Any]:
+        return await _readiness(settings, db)
+
+    return Services(db, log, list_models, check_ready, time.time, _options(settings))
+
+
+def _options(settings: Settings) -> Options:
+    return Options(
+        max_body_bytes=settings.max_body_bytes,
+        ignore_unknown_fields=settings.ignore_unknown_fields,
+        on_active_run=settings.on_active_run,
+        active_run_wait_seconds=settings.active_run_wait_seconds,
+        poll_hold_seconds=settings.poll_hold_seconds,
+        keep_alive_seconds=settings.keep_alive_seconds,
+        run_expiry_seconds=settings.run_expiry_seconds,
+    )
+
+
+async def _readiness(settings: Settings, db: Database) -> Mapping[str, Any]:
+    """Whether the store can be written and its schema is current; the upstream never gates."""
+    upstream = settings.upstream_url or "demo"
+    try:
+        await db.check_writable()
+        current = await version(db) == latest_version()
+        problem = None if current else "the schema is not current"
+    except RethreadError as error:
+        problem = error.message
+    status = "not ready" if problem else "ready"
+    return {"status": status, "store": problem or "ok", "upstream": upstream}
+
+
+async def _check_closed_to_strangers(settings: Settings, db: Database) -> None:
+    if settings.is_loopback or settings.allow_anonymous or await keys.any_made(db):
+        return
+    raise Misconfigured(
+        f"other machines can reach {settings.host}, and there is no API key yet: make one with "
+        "`rethread keys create --project NAME`, or say --allow-anonymous"
+    )
+
+
+class _only_server:  # noqa: N801 - reads as what it is: a context manager
+    """Holds the data directory: a second server on one SQLite file would drive runs twice."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._directory = settings.data_dir
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = (self._directory / "lock").open("a")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise Misconfigured(
+                f"another rethread serves the data directory {self._directory} already"
+            ) from problem
+        except OSError as problem:
+            raise Misconfigured(
+                f"cannot use the data directory {self._directory}: {problem.strerror}"
+            ) from problem
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A socket that listens; Misconfigured where that address cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as problem:
+        raise Misconfigured(
+            f"cannot listen on {settings.host}:{settings.port}: {problem.strerror or problem}"
+        ) from problem
+    listening.listen(2048)
+    listening.setblocking(False)
+    return listening
+
+
+def _stop_on_signals(server: Server) -> dict[str, float]:
+    """Have the first signal stop the server and the second one do so at once."""
+    stopping: dict[str, float] = {}
+
+    def stop() -> None:
+        server.force_exit = "at" in stopping
+        stopping.setdefault("at", time.monotonic())
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopping
+
+
+def _greet(settings: Settings, listening: socket.socket) -> None:
+    """What a person wants to know, on standard output."""
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port}/v1"
+    model = settings.upstream_url or "the built-in model 'demo' (name one with --upstream)"
+    print(
+        f"rethread listens on  {url}\n"
+        f"model server         {model}\n"
+        f"data                 {settings.data_dir}\n\n"
+        "Try it:\n\n"
+        "    from openai import OpenAI\n"
+        f'    client = OpenAI(base_url="{url}", api_key="any")\n'
+        '    print(client.beta.assistants.create(model="demo", name="First"))\n',
+        flush=True,
+    )

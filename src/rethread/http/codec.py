@@ -1,0 +1,174 @@
+"""Bytes to a checked type, with the contract's words when they don't fit; and back to bytes."""
+
+from functools import cache
+from typing import Any, Final, Literal, TypeVar, get_args
+
+import msgspec
+
+from rethread.contract import Deleted, ErrorBody, ErrorDetail, Page
+from rethread.contract import Request as Asked
+from rethread.contract.steps import Include
+from rethread.errors import Invalid
+from rethread.http.explain import explain, listed, without_unknown
+from rethread.http.request import Reply, Request
+from rethread.store.pages import Found, PageRequest
+
+A = TypeVar("A", bound=Asked)
+
+DEFAULT_LIMIT: Final = 20
+MAX_LIMIT: Final = 100
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+def decode(request: Request, wanted: type[A]) -> A:
+    """The body as its type; Invalid, in OpenAI's words, if it is not one. An empty body is `{}`."""
+    body = request.body if request.body.strip() else b"{}"
+    try:
+        asked: A = _decoder(wanted).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        ignoring = request.services.options.ignore_unknown_fields
+        asked = _decode_slowly(body, wanted, ignore_unknown=ignoring)
+    asked.check()
+    return asked
+
+
+def reply(body: bytes) -> Reply:
+    """The answer that shows an object."""
+    return Reply(body)
+
+
+def page_reply(found: Found) -> Reply:
+    """The answer that shows a page: the stored bodies, spliced."""
+    rows = found.rows
+    page = Page(
+        data=[msgspec.Raw(body) for _, body in rows],
+        first_id=rows[0][0] if rows else None,
+        last_id=rows[-1][0] if rows else None,
+        has_more=found.has_more,
+    )
+    return Reply(encode(page))
+
+
+def deleted_reply(id: str, object: str) -> Reply:
+    """The answer to a deletion."""
+    return Reply(encode(Deleted(id, object)))
+
+
+def error_body(
+    message: str,
+    *,
+    type: Literal["invalid_request_error", "server_error"] = "invalid_request_error",
+    param: str | None = None,
+    code: str | None = None,
+) -> bytes:
+    """An error in OpenAI's shape."""
+    # A message may quote what the client sent, which need not be valid Unicode.
+    clean = message.encode("utf-8", "replace").decode()
+    shown = None if param is None else param.encode("utf-8", "replace").decode()
+    return encode(ErrorBody(ErrorDetail(clean, type, shown, code)))
+
+
+def page_request(request: Request) -> PageRequest:
+    """The paging parameters of a query; unknown ones are passed over, repeated ones refused."""
+    values: dict[str, str] = {}
+    for name, value in request.query():
+        if name not in {"limit", "order", "after", "before"}:
+            continue
+        if name in values:
+            raise Invalid(
+                f"Duplicate parameter: '{name}'. You provided multiple values for this parameter, "
+                "whereas only one is allowed.",
+                param=name,
+                code="duplicate_parameter",
+            )
+        values[name] = value
+    order = values.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise Invalid(
+            f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'.",
+            param="order",
+            code="invalid_value",
+        )
+    return PageRequest(
+        limit=_limit(values.get("limit")),
+        order="asc" if order == "asc" else "desc",
+        after=values.get("after") or None,
+        before=values.get("before") or None,
+    )
+
+
+def check_include(request: Request) -> None:
+    """Refuse what `include[]` cannot name. What it can name no step holds yet."""
+    allowed = get_args(Include)
+    for name, value in request.query():
+        if name in ("include", "include[]") and value not in allowed:
+            raise Invalid(
+                f"Invalid value: '{value}'. Supported values are: {listed(allowed)}.",
+                param="include",
+                code="invalid_value",
+            )
+
+
+def _limit(value: str | None) -> int:
+    if value is None:
+        return DEFAULT_LIMIT
+    try:
+        limit = int(value) if value.isascii() else None
+    except ValueError:
+        limit = None
+    if limit is None:
+        raise Invalid(
+            "Invalid type for 'limit': expected an integer, but got a string instead.",
+            param="limit",
+            code="invalid_type",
+        )
+    if limit < 1:
+        raise Invalid(
+            f"Invalid 'limit': integer below minimum value. Expected a value >= 1, but got {limit} "
+            "instead.",
+            param="limit",
+            code="integer_below_min_value",
+        )
+    if limit > MAX_LIMIT:
+        raise Invalid(
+            f"Invalid 'limit': integer above maximum value. Expected a value <= {MAX_LIMIT}, but "
+            f"got {limit} instead.",
+            param="limit",
+            code="integer_above_max_value",
+        )
+    return limit
+
+
+@cache
+def _decoder(wanted: type[Any]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(wanted)
+
+
+def _decode_slowly(body: bytes, wanted: type[A], *, ignore_unknown: bool) -> A:
+    """Decode what did not fit once more without its type, to say what is wrong with it."""
+    value = _any_json(body)
+    if ignore_unknown:
+        value = without_unknown(value, wanted)
+    try:
+        return msgspec.convert(value, wanted)
+    except (msgspec.ValidationError, RecursionError) as problem:
+        raise (explain(value, wanted) or Invalid(f"Invalid body: {problem}.")) from problem
+
+
+def _any_json(body: bytes) -> Any:
+    try:
+        body.decode("utf-8")
+        return msgspec.json.decode(body)
+    except UnicodeDecodeError as problem:
+        raise Invalid(f"The body of your request is not valid UTF-8: {problem}.") from problem
+    except RecursionError as problem:
+        raise Invalid("The body of your request is nested too deeply.") from problem
+    except msgspec.DecodeError as problem:
+        raise Invalid(
+            "We could not parse the JSON body of your request. (HINT: This likely means you "
+            "aren't using your HTTP library correctly. The API expects a JSON payload, but what "
+            f"was sent was not valid JSON: {problem}.)"
+        ) from problem
+
+

@@ -1,0 +1,309 @@
+"""What every request passes: its id, its key, the beta header, its size, idempotency.
+
+A plain ASGI callable around the routes, so that streams pass untouched. Writes the request's
+one log line: never what was said, never a key.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from contextlib import aclosing, suppress
+from typing import Final
+
+import msgspec
+
+from rethread.errors import KeyReused, Raced, RethreadError, ThreadLocked
+from rethread.http import refusals
+from rethread.http.body import ClientGone, drain, read_body
+from rethread.http.deliveries import Connection, Deliveries
+from rethread.http.keys import KeyRing
+from rethread.http.request import (
+    OnActiveRun,
+    Receive,
+    Reply,
+    Request,
+    Response,
+    Scope,
+    Send,
+    Services,
+    Stream,
+    StreamPlace,
+)
+from rethread.http.routes import Route, Router
+from rethread.http.stream import follow
+from rethread.runs.commands import rest_topic
+from rethread.store import answers, repeats
+from rethread.store.answers import Answer
+
+logger = logging.getLogger("rethread.request")
+
+MOST_RACES: Final = 10  # a write that is refused so often for no lasting reason is given up
+KEY_LENGTH: Final = 255
+ON_ACTIVE_RUN: Final[dict[str, OnActiveRun]] = {
+    "reject": "reject",
+    "wait": "wait",
+    "retry": "retry",
+}
+
+
+class Exchange:
+    """One request and its answer, as the log line tells of it."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.id = f"req_{secrets.token_hex(16)}"
+        self.started = time.perf_counter()
+        self.scope = scope
+        self.connection: Connection = tuple(scope.get("client") or ("", 0))
+        self.status = 0
+        self.project = ""
+
+    def milliseconds(self) -> float:
+        """Time since the request came, in milliseconds."""
+        return (time.perf_counter() - self.started) * 1000
+
+
+class Guard:
+    """The application: an ASGI callable."""
+
+    def __init__(self, services: Services, keys: KeyRing, deliveries: Deliveries) -> None:
+        self._services = services
+        self._keys = keys
+        self._deliveries = deliveries
+        self._router = Router()
+        self._started = services.clock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope)
+        self._deliveries.asked(exchange.connection)
+        try:
+            response = await self._answer(exchange, receive)
+            await self._send(exchange, response, receive, send)
+        except ClientGone:
+            exchange.status = 499
+        finally:
+            _log(exchange)
+
+    async def _answer(self, exchange: Exchange, receive: Receive) -> Response:
+        scope = exchange.scope
+        method, path = scope["method"], scope["path"]
+        match = self._router.match(scope["raw_path"])
+        if match is None:
+            return refusals.no_such_path(method, path)
+        route = match.by_method.get(method)
+        if route is None:
+            return refusals.no_such_method(method, path, sorted(match.by_method))
+        request = Request(self._services, scope, match.path_params)
+        try:
+            if route.is_beta:
+                refusals.check_beta(request.header(b"openai-beta"))
+            if route.needs_key:
+                request.project = await self._keys.project(request.headers)
+                exchange.project = request.project
+            if method != "POST":
+                return await route.handler(request)
+            limit = self._services.options.max_body_bytes
+            request.body = await read_body(scope, receive, limit=limit)
+            return await self._answer_post(exchange, request, route)
+        except ClientGone:
+            raise
+        except RethreadError as problem:
+            return refusals.refusal(problem)
+        except Exception:
+            logger.exception("request failed", extra={"fields": {"request_id": exchange.id}})
+            return refusals.fault(exchange.id)
+
+    async def _answer_post(self, exchange: Exchange, request: Request, route: Route) -> Response:
+        """Answer once: what came before with the same key, or is sent again, is not done again."""
+        fingerprint = request.fingerprint = _fingerprint(request, exchange.scope)
+        key = request.header(b"idempotency-key")
+        if key is not None:
+            request.idempotency_key = key[:KEY_LENGTH]
+            request.remembers = lambda answer: answers.adding(
+                request.project, key[:KEY_LENGTH], answer, now=request.now
+            )
+            if first := await self._first_answer(request):
+                return first
+        elif _is_retry(request) and (lost := await self._lost_answer(request, route)):
+            return lost
+        event = self._deliveries.begin(fingerprint)
+        try:
+            response = await self._handle(request, route)
+            if isinstance(response, Reply):
+                self._deliveries.gave(
+                    exchange.connection, fingerprint, "json", response.body
+                )
+            else:
+                place = msgspec.json.encode(response.place)
+                self._deliveries.gave(exchange.connection, fingerprint, "stream", place)
+            return response
+        finally:
+            self._deliveries.end(fingerprint, event)
+
+    async def _handle(self, request: Request, route: Route) -> Response:
+        """The handler's answer; once more when a write was refused for a reason that has gone."""
+        waiting_until = time.monotonic() + self._services.options.active_run_wait_seconds
+        races = 0
+        while True:
+            try:
+                return await route.handler(request)
+            except Raced:
+                if request.remembers and (first := await self._first_answer(request)):
+                    return first
+                races += 1
+                if races == MOST_RACES:
+                    raise
+            except ThreadLocked as locked:
+                if answer := await self._while_locked(request, locked, waiting_until):
+                    return answer
+
+    async def _while_locked(
+        self, request: Request, locked: ThreadLocked, waiting_until: float
+    ) -> Response | None:
+        """What a locked thread means to this client: the 400, or None after waiting for it."""
+        wish = request.header(b"rethread-on-active-run") or ""
+        on_active_run = ON_ACTIVE_RUN.get(wish, self._services.options.on_active_run)
+        if on_active_run == "retry":
+            answer = refusals.refusal(locked)
+            return answer._replace(headers=(refusals.RETRY,))
+        left = waiting_until - time.monotonic()
+        if on_active_run == "reject" or left <= 0:
+            raise locked
+        with request.db.listen(rest_topic(locked.run_id)) as wakeup:
+            if await repeats.holds_thread(request.db, locked.run_id, request.path_params):
+                await wakeup.wait(timeout_seconds=left)
+        return None
+
+    async def _first_answer(self, request: Request) -> Response | None:
+        """The answer that the idempotency key stands for; KeyReused for another request."""
+        key = request.idempotency_key or ""
+        answer = await answers.get(request.db, request.project, key, now=request.now)
+        if answer is None:
+            return None
+        if answer.request != request.fingerprint:
+            raise KeyReused(
+                f"The Idempotency-Key '{key}' was used before with another request. A key stands "
+                "for one request for 24 hours."
+            )
+        return self._again(answer)
+
+    async def _lost_answer(self, request: Request, route: Route) -> Response | None:
+        """The answer to the same bytes, if it may never have reached the client."""
+        fingerprint = request.fingerprint or b""
+        given = await self._deliveries.lost(fingerprint)
+        if given is not None:
+            return self._again(Answer(fingerprint, given.kind, given.body))
+        if request.now - self._started > repeats.WITHIN_SECONDS:
+            return None
+        # This process has just started: what an earlier one answered stands in the store only.
+        found = await repeats.find(
+            request.db,
+            request.project,
+            route.path,
+            request.path_params.get("thread_id", ""),
+            fingerprint,
+            since=request.now - repeats.WITHIN_SECONDS,
+            before=int(self._started) + 1,
+        )
+        if found is None:
+            return None
+        if found.run_id and b'"stream":true' in request.body.replace(b" ", b""):
+            return follow(self._services, found.thread_id, found.run_id, after=0)
+        return Reply(found.body)
+
+    def _again(self, answer: Answer) -> Response:
+        if answer.kind == "json":
+            return Reply(bytes(answer.body))
+        place = msgspec.json.decode(answer.body, type=StreamPlace)
+        return follow(self._services, place.thread_id, place.run_id, after=place.after)
+
+    async def _send(
+        self, exchange: Exchange, response: Response, receive: Receive, send: Send
+    ) -> None:
+        headers = [
+            (b"x-request-id", exchange.id.encode()),
+            (b"openai-processing-ms", b"%d" % exchange.milliseconds()),
+            (b"openai-version", b"2020-10-01"),
+            (b"openai-organization", b"rethread"),
+            (b"openai-project", exchange.project.encode("latin-1", "replace") or b"default"),
+            *response.headers,
+        ]
+        if isinstance(response, Stream):
+            exchange.status = 200
+            await _send_stream(headers, response, receive, send)
+            return
+        exchange.status = response.status
+        headers.append((b"content-type", response.content_type))
+        headers.append((b"content-length", b"%d" % len(response.body)))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        if response.status == 413:
+            await send({"type": "http.response.body", "body": response.body, "more_body": True})
+            await drain(receive)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await send({"type": "http.response.body", "body": response.body})
+
+
+async def _send_stream(
+    headers: list[tuple[bytes, bytes]], stream: Stream, receive: Receive, send: Send
+) -> None:
+    """Send frames until they end or the client goes; what they tell of goes on either way."""
+    headers.append((b"content-type", b"text/event-stream; charset=utf-8"))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    sending = asyncio.ensure_future(_send_frames(stream, send))
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sending, gone):
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+    if not sending.cancelled():
+        sending.result()
+
+
+async def _send_frames(stream: Stream, send: Send) -> None:
+    async with aclosing(stream.frames) as frames:
+        async for frame in frames:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _fingerprint(request: Request, scope: Scope) -> bytes:
+    """What makes a request the same request: who, where to, and every byte of it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (request.project.encode(), scope["raw_path"], scope["query_string"]):
+        digest.update(b"%d:" % len(part) + part)
+    digest.update(request.body)
+    return digest.digest()
+
+
+def _is_retry(request: Request) -> bool:
+    count = request.header(b"x-stainless-retry-count") or ""
+    return count.isascii() and count.isdigit() and int(count[:4]) > 0
+
+
+def _log(exchange: Exchange) -> None:
+    scope = exchange.scope
+    fields = {
+        "request_id": exchange.id,
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": exchange.status,
+        "milliseconds": round(exchange.milliseconds(), 1),
+        "project": exchange.project,
+    }
+    logger.info("request", extra={"fields": fields})
+
+

@@ -1,0 +1,83 @@
+"""Who asks: an API key opens one project. Looked up once in a while, not for every request."""
+
+import time
+from typing import Final
+
+from rethread.errors import Unauthorized
+from rethread.store import keys
+from rethread.store.database import Database
+
+ANONYMOUS_PROJECT: Final = "default"
+KNOWN_FOR_SECONDS: Final = 2.0  # so soon a revoked key, or the first one made, is noticed
+MOST_KNOWN: Final = 10_000
+
+NO_KEY: Final = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header "
+    "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with "
+    "blank username) if you're accessing the API from your browser and are prompted for a "
+    "username and password. Keys are made with: rethread keys create --project NAME"
+)
+
+
+class KeyRing:
+    """The keys of the store, each remembered for a moment."""
+
+    def __init__(self, db: Database, *, allow_anonymous: bool) -> None:
+        self._db = db
+        self._allow_anonymous = allow_anonymous
+        self._known: dict[str, tuple[str, float]] = {}
+        self._is_open_until = 0.0
+
+    async def project(self, headers: dict[bytes, bytes]) -> str:
+        """The project that a request's key opens; Unauthorized without a good one.
+
+        As long as no key was made, or where anonymous use is allowed, a request without a
+        good key belongs to the project `default`.
+        """
+        secret = _secret(headers)
+        now = time.monotonic()
+        if secret is not None:
+            project, until = self._known.get(secret, ("", 0.0))
+            if until > now:
+                return project
+        if self._is_open_until > now:
+            return ANONYMOUS_PROJECT
+        return await self._look_up(secret, now)
+
+    async def _look_up(self, secret: str | None, now: float) -> str:
+        if not await keys.any_made(self._db):
+            self._is_open_until = now + KNOWN_FOR_SECONDS
+            return ANONYMOUS_PROJECT
+        project = await keys.project_of(self._db, secret) if secret else None
+        if project is None and self._allow_anonymous:
+            project = ANONYMOUS_PROJECT
+        if project is None:
+            raise _refusal(secret)
+        if secret is not None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[secret] = (project, now + KNOWN_FOR_SECONDS)
+        return project
+
+
+def _secret(headers: dict[bytes, bytes]) -> str | None:
+    """The bearer token, or Azure's `api-key`."""
+    if (azure := headers.get(b"api-key")) is not None:
+        return azure.decode("latin-1").strip() or None
+    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return (token.strip() or None) if scheme.lower() == "bearer" else None
+
+
+def _refusal(secret: str | None) -> Unauthorized:
+    if secret is None:
+        return Unauthorized(NO_KEY)
+    return Unauthorized(
+        f"Incorrect API key provided: {_hinted(secret)}. Keys are made with: "
+        "rethread keys create --project NAME",
+        code="invalid_api_key",
+    )
+
+
+def _hinted(secret: str) -> str:
+    """Enough of a wrong key for its owner to know it by."""
+    return f"{secret[:3]}***{secret[-4:]}" if len(secret) > 16 else "***"

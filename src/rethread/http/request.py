@@ -1,0 +1,141 @@
+"""What a handler is given and what it gives back. No framework: ASGI is the interface."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qsl
+
+from msgspec import Struct
+from msgspec.json import encode
+
+from rethread.contract import ModelObject
+from rethread.runs.commands import Asking, Started
+from rethread.store.answers import Answer
+from rethread.store.database import Database, Statement
+from rethread.store.events import EventLog
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+OnActiveRun = Literal["reject", "wait", "retry"]
+
+
+class Options(NamedTuple):
+    """The settings that the edge heeds."""
+
+    max_body_bytes: int = 64 * 1024 * 1024
+    ignore_unknown_fields: bool = False
+    allow_anonymous: bool = False
+    on_active_run: OnActiveRun = "reject"
+    active_run_wait_seconds: float = 60
+    poll_hold_seconds: float = 20
+    keep_alive_seconds: float = 15
+    run_expiry_seconds: int = 600
+
+
+class Services(NamedTuple):
+    """The parts that handlers call."""
+
+    db: Database
+    log: EventLog
+    list_models: Callable[[], Awaitable[list[ModelObject]]]
+    check_ready: Callable[[], Awaitable[Mapping[str, Any]]]
+    clock: Callable[[], float]
+    options: Options
+
+
+class StreamPlace(Struct, frozen=True):
+    """Where a stream begins: behind the event of that number."""
+
+    thread_id: str
+    run_id: str
+    after: int
+
+
+class Reply(NamedTuple):
+    """A whole answer."""
+
+    body: bytes
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    content_type: bytes = b"application/json"
+
+
+class Stream(NamedTuple):
+    """An answer that is sent piece by piece, as server-sent events of the run at `place`."""
+
+    frames: AsyncGenerator[bytes]
+    place: StreamPlace
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Response = Reply | Stream
+Handler = Callable[["Request"], Awaitable[Response]]
+
+
+class Request:
+    """One request, past the guard: its key is good and its body is whole."""
+
+    __slots__ = (
+        "body",
+        "fingerprint",
+        "headers",
+        "idempotency_key",
+        "now",
+        "path_params",
+        "project",
+        "query_string",
+        "remembers",
+        "services",
+    )
+
+    def __init__(self, services: Services, scope: Scope, path_params: dict[str, str]) -> None:
+        self.services = services
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.query_string: str = scope["query_string"].decode("latin-1")
+        self.path_params = path_params
+        self.now = int(services.clock())
+        self.project = ""
+        self.body = b""
+        self.fingerprint: bytes | None = None
+        self.idempotency_key: str | None = None
+        self.remembers: Callable[[Answer], Statement] | None = None
+
+    @property
+    def db(self) -> Database:
+        """The store."""
+        return self.services.db
+
+    @property
+    def asking(self) -> Asking:
+        """Who asks, and when."""
+        return Asking(self.project, self.now, self.fingerprint)
+
+    def header(self, name: bytes) -> str | None:
+        """A header by its lower-case name."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def query(self) -> list[tuple[str, str]]:
+        """The query's names and values, in order."""
+        return parse_qsl(self.query_string, keep_blank_values=True)
+
+    def also(self, body: bytes) -> list[Statement]:
+        """What is to be written along with a JSON answer: nothing, or the idempotency key's."""
+        if self.remembers is None or self.fingerprint is None:
+            return []
+        return [self.remembers(Answer(self.fingerprint, "json", body))]
+
+    def also_started(self, *, is_stream: bool) -> Callable[[Started], list[Statement]]:
+        """The same for what was started: a stream's answer names the run and where it begins."""
+
+        def also(started: Started) -> list[Statement]:
+            if self.remembers is None or self.fingerprint is None:
+                return []
+            if not is_stream:
+                return self.also(started.body)
+            place = StreamPlace(started.run.thread_id, started.run.id, started.after)
+            return [self.remembers(Answer(self.fingerprint, "stream", encode(place)))]
+
+        return also
+

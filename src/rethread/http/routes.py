@@ -1,0 +1,120 @@
+"""The table: method, path, handler; and how a path finds its row. Nothing else.
+
+Clients come with different prefixes: OpenAI's SDKs with /v1, Azure's with /openai, others with
+none. All lead here.
+"""
+
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from rethread.http import assistants, health, messages, models, runs, threads
+from rethread.http.request import Handler
+
+
+class Route(NamedTuple):
+    """One row; a path without a key says so, and so does one with the beta header's check."""
+
+    method: str
+    path: str
+    handler: Handler
+    needs_key: bool = True
+    is_beta: bool = True
+
+
+ROUTES: Final = (
+    Route("GET", "/assistants", assistants.list_page),
+    Route("POST", "/assistants", assistants.create),
+    Route("GET", "/assistants/{assistant_id}", assistants.retrieve),
+    Route("POST", "/assistants/{assistant_id}", assistants.modify),
+    Route("DELETE", "/assistants/{assistant_id}", assistants.delete),
+    Route("POST", "/threads", threads.create),
+    Route("POST", "/threads/runs", runs.create_thread_and_run),
+    Route("GET", "/threads/{thread_id}", threads.retrieve),
+    Route("POST", "/threads/{thread_id}", threads.modify),
+    Route("DELETE", "/threads/{thread_id}", threads.delete),
+    Route("GET", "/threads/{thread_id}/messages", messages.list_page),
+    Route("POST", "/threads/{thread_id}/messages", messages.create),
+    Route("GET", "/threads/{thread_id}/messages/{message_id}", messages.retrieve),
+    Route("POST", "/threads/{thread_id}/messages/{message_id}", messages.modify),
+    Route("DELETE", "/threads/{thread_id}/messages/{message_id}", messages.delete),
+    Route("GET", "/threads/{thread_id}/runs", runs.list_page),
+    Route("POST", "/threads/{thread_id}/runs", runs.create),
+    Route("GET", "/threads/{thread_id}/runs/{run_id}", runs.retrieve),
+    Route("POST", "/threads/{thread_id}/runs/{run_id}", runs.modify),
+    Route("POST", "/threads/{thread_id}/runs/{run_id}/cancel", runs.cancel),
+    Route("GET", "/threads/{thread_id}/runs/{run_id}/steps", runs.list_steps),
+    Route("GET", "/threads/{thread_id}/runs/{run_id}/steps/{step_id}", runs.retrieve_step),
+    Route(
+        "POST", "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", runs.submit_tool_outputs
+    ),
+    Route("GET", "/models", models.list_all, is_beta=False),
+    Route("GET", "/models/{model}", models.retrieve, is_beta=False),
+    Route("GET", "/healthz", health.alive, needs_key=False, is_beta=False),
+    Route("GET", "/health", health.alive, needs_key=False, is_beta=False),
+    Route("GET", "/readyz", health.ready, needs_key=False, is_beta=False),
+    Route("GET", "/openapi.json", health.openapi, needs_key=False, is_beta=False),
+)
+
+
+class Match(NamedTuple):
+    """The rows of a path by method, and the values of its placeholders."""
+
+    by_method: dict[str, Route]
+    path_params: dict[str, str]
+
+
+class _Node:
+    def __init__(self) -> None:
+        self.literal: dict[str, _Node] = {}
+        self.placeholder: tuple[str, _Node] | None = None
+        self.routes: dict[str, Route] = {}
+
+
+class Router:
+    """Finds a path's row; what it costs does not grow with the table."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        for route in ROUTES:
+            self._add(route)
+
+    def match(self, raw_path: bytes) -> Match | None:
+        """The rows of a path as it came, or None where there is no such path.
+
+        Split before it is decoded: an id may hold an encoded slash.
+        """
+        segments = [
+            unquote(segment, errors="replace")
+            for segment in raw_path.decode("latin-1").strip("/").split("/")
+        ]
+        node = self._root
+        path_params: dict[str, str] = {}
+        for segment in _without_prefix(segments):
+            if segment in node.literal:
+                node = node.literal[segment]
+            elif node.placeholder is not None:
+                name, node = node.placeholder
+                path_params[name] = segment
+            else:
+                return None
+        return Match(node.routes, path_params) if node.routes else None
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        for segment in route.path.strip("/").split("/"):
+            if segment.startswith("{"):
+                if node.placeholder is None:
+                    node.placeholder = (segment[1:-1], _Node())
+                node = node.placeholder[1]
+            else:
+                node = node.literal.setdefault(segment, _Node())
+        node.routes[route.method] = route
+
+
+def _without_prefix(segments: list[str]) -> list[str]:
+    """The path without /v1, /openai, /openai/v1 or /openai/deployments/{deployment}."""
+    if segments[:1] == ["openai"]:
+        segments = segments[1:]
+        if segments[:1] == ["deployments"]:
+            return segments[2:]
+    return segments[1:] if segments[:1] == ["v1"] else segments

@@ -1,0 +1,182 @@
+"""Runs and their steps, over HTTP."""
+
+import asyncio
+
+import msgspec
+
+from rethread.contract import check_id
+from rethread.contract.runs import (
+    CreateRun,
+    CreateThreadAndRun,
+    ModifyRun,
+    Run,
+    RunOptions,
+    SubmitToolOutputs,
+)
+from rethread.errors import Conflict
+from rethread.http.codec import (
+    check_include,
+    decode,
+    encode,
+    page_reply,
+    page_request,
+    reply,
+)
+from rethread.http.request import Reply, Request, Response
+from rethread.http.stream import follow
+from rethread.http.threads import thread_id_of
+from rethread.runs import commands
+from rethread.runs.commands import Started, rest_topic
+from rethread.runs.lifecycle import AT_REST
+from rethread.store import runs, steps
+
+# Read once by the SDKs' poll helpers, from the first answer that is not at rest. Their next
+# request is held anyway; others come again soon enough with it.
+POLL_AFTER = (b"openai-poll-after-ms", b"200")
+
+
+async def create(request: Request) -> Response:
+    """POST /threads/{thread_id}/runs"""
+    asked = decode(request, CreateRun)
+    check_include(request)
+    started = await commands.create(
+        request.db,
+        request.services.log,
+        request.asking,
+        thread_id_of(request),
+        asked,
+        expires_at=_expires_at(request),
+        also=request.also_started(is_stream=bool(asked.stream)),
+    )
+    return _started_response(request, asked, started)
+
+
+async def create_thread_and_run(request: Request) -> Response:
+    """POST /threads/runs"""
+    asked = decode(request, CreateThreadAndRun)
+    started = await commands.create_thread_and_run(
+        request.db,
+        request.services.log,
+        request.asking,
+        asked,
+        expires_at=_expires_at(request),
+        also=request.also_started(is_stream=bool(asked.stream)),
+    )
+    return _started_response(request, asked, started)
+
+
+async def list_page(request: Request) -> Response:
+    """GET /threads/{thread_id}/runs"""
+    thread_id = thread_id_of(request)
+    found = await runs.page(request.db, request.project, thread_id, page_request(request))
+    return page_reply(found)
+
+
+async def retrieve(request: Request) -> Response:
+    """GET /threads/{thread_id}/runs/{run_id}
+
+    A poll helper says that it is one; its request is held until the run rests, or for a while.
+    """
+    thread_id, run_id = _ids(request)
+    if request.header(b"x-stainless-poll-helper") == "true":
+        return _run_reply(await _hold(request, thread_id, run_id))
+    return _run_reply(await runs.get(request.db, request.project, thread_id, run_id))
+
+
+async def modify(request: Request) -> Response:
+    """POST /threads/{thread_id}/runs/{run_id}: only at rest."""
+    asked = decode(request, ModifyRun)
+    old = await runs.get(request.db, request.project, *_ids(request))
+    run = msgspec.json.decode(old, type=Run)
+    if run.status not in AT_REST:
+        raise Conflict(f"Cannot update run with status '{run.status}'.")
+    if asked.metadata is not None:
+        run = msgspec.structs.replace(run, metadata=asked.metadata)
+    body = encode(run)
+    await runs.modify(request.db, run, old=old, new=body, also=request.also(body))
+    return _run_reply(body)
+
+
+async def cancel(request: Request) -> Response:
+    """POST /threads/{thread_id}/runs/{run_id}/cancel"""
+    body = await commands.cancel(
+        request.db, request.asking, *_ids(request), also=request.also_started(is_stream=False)
+    )
+    return _run_reply(body)
+
+
+async def submit_tool_outputs(request: Request) -> Response:
+    """POST /threads/{thread_id}/runs/{run_id}/submit_tool_outputs"""
+    asked = decode(request, SubmitToolOutputs)
+    started = await commands.submit_tool_outputs(
+        request.db,
+        request.services.log,
+        request.asking,
+        *_ids(request),
+        asked,
+        also=request.also_started(is_stream=bool(asked.stream)),
+    )
+    return _started_response(request, asked, started)
+
+
+async def list_steps(request: Request) -> Response:
+    """GET /threads/{thread_id}/runs/{run_id}/steps"""
+    check_include(request)
+    thread_id, run_id = _ids(request)
+    await runs.get(request.db, request.project, thread_id, run_id)
+    return page_reply(await steps.page(request.db, thread_id, run_id, page_request(request)))
+
+
+async def retrieve_step(request: Request) -> Response:
+    """GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}"""
+    check_include(request)
+    thread_id, run_id = _ids(request)
+    step_id = check_id(request.path_params["step_id"], "step", param="step_id")
+    await runs.get(request.db, request.project, thread_id, run_id)
+    return reply(await steps.get(request.db, request.project, thread_id, run_id, step_id))
+
+
+def _started_response(
+    request: Request, asked: RunOptions | SubmitToolOutputs, started: Started
+) -> Response:
+    run = started.run
+    if asked.stream:
+        return follow(request.services, run.thread_id, run.id, after=started.after)
+    return _run_reply(started.body)
+
+
+async def _hold(request: Request, thread_id: str, run_id: str) -> bytes:
+    """The run's body as soon as it rests, or as it is when the holding time is over."""
+    loop_time = asyncio.get_running_loop().time
+    until = loop_time() + request.services.options.poll_hold_seconds
+    with request.db.listen(rest_topic(run_id)) as wakeup:
+        while True:
+            body = await runs.get(request.db, request.project, thread_id, run_id)
+            left = until - loop_time()
+            if _status(body) in AT_REST or left <= 0:
+                return body
+            await wakeup.wait(timeout_seconds=left)
+
+
+def _run_reply(body: bytes) -> Reply:
+    return Reply(body, headers=() if _status(body) in AT_REST else (POLL_AFTER,))
+
+
+class _HasStatus(msgspec.Struct):
+    status: str
+
+
+_status_decoder = msgspec.json.Decoder(_HasStatus)
+
+
+def _status(body: bytes) -> str:
+    return _status_decoder.decode(body).status
+
+
+def _expires_at(request: Request) -> int:
+    return request.now + request.services.options.run_expiry_seconds
+
+
+def _ids(request: Request) -> tuple[str, str]:
+    run_id = check_id(request.path_params["run_id"], "run", param="run_id")
+    return thread_id_of(request), run_id

@@ -1,0 +1,153 @@
+"""Claims work and gives it to who can do it: runs to drivers, and chores by the clock.
+
+Runs are claimed first come, first served, a bounded number at once. A cancelled or overdue run
+has nothing to wait for and is claimed past that bound. Nothing here depends on a wake-up: one
+that is lost costs a second.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from rethread.errors import RethreadError
+from rethread.runs.driver import Engine, drive
+from rethread.store import answers, events, leases, pages, runs, threads
+from rethread.store.database import Database, Statement
+from rethread.store.leases import Lease
+
+logger = logging.getLogger("rethread.workers")
+
+LOOK_EVERY_SECONDS: Final = 1.0
+REST_AFTER_FAILURE_SECONDS: Final = 1.0
+TOMBSTONES_KEPT_SECONDS: Final = 24 * 60 * 60
+
+
+class Chore(NamedTuple):
+    """Something that is done again and again; `what` says whether there is more to do at once."""
+
+    name: str
+    every_seconds: float
+    what: Callable[["Workers"], Awaitable[bool]]
+
+
+class Workers:
+    """The drivers and chores of one process."""
+
+    def __init__(
+        self, engine: Engine, *, max_concurrent_runs: int, event_retention_seconds: float
+    ) -> None:
+        self._engine = engine
+        self._max_concurrent_runs = max_concurrent_runs
+        self._event_retention_seconds = event_retention_seconds
+        self._driving: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def db(self) -> Database:
+        """The store."""
+        return self._engine.db
+
+    def now(self) -> int:
+        """The time, in Unix seconds."""
+        return int(self._engine.clock())
+
+    async def start(self) -> None:
+        """Take up what an earlier process left, then work until stopped."""
+        await leases.release_all(self.db)
+        self._loops = [asyncio.create_task(self._claim_for_ever())]
+        self._loops += [asyncio.create_task(self._repeat(chore)) for chore in CHORES]
+
+    async def stop(self, *, grace_seconds: float) -> None:
+        """Claim nothing more, let the runs under way finish for a while, hand back the rest."""
+        await _cancel(self._loops)
+        if self._driving:
+            await asyncio.wait(self._driving, timeout=grace_seconds)
+        await _cancel(list(self._driving))
+
+    async def _claim_for_ever(self) -> None:
+        with self.db.listen(leases.TOPIC) as wakeup:
+            while True:
+                try:
+                    await self._claim_all()
+                except RethreadError as problem:
+                    logger.error("claim failed", extra={"fields": {"problem": problem.message}})
+                    await asyncio.sleep(REST_AFTER_FAILURE_SECONDS)
+                await wakeup.wait(timeout_seconds=LOOK_EVERY_SECONDS)
+
+    async def _claim_all(self) -> None:
+        while lease := await leases.claim(
+            self.db, urgent_only=len(self._driving) >= self._max_concurrent_runs
+        ):
+            task = asyncio.create_task(self._drive(lease))
+            self._driving.add(task)
+            task.add_done_callback(self._has_driven)
+
+    def _has_driven(self, task: asyncio.Task[None]) -> None:
+        self._driving.discard(task)
+        self.db.notify(leases.TOPIC)
+
+    async def _drive(self, lease: Lease) -> None:
+        """Drive a run; if that breaks off for whatever reason, the run goes back to the queue."""
+        try:
+            await drive(self._engine, lease)
+        except asyncio.CancelledError:
+            await leases.release(self.db, lease)
+            raise
+        except Exception:
+            # Nothing that may have gone wrong with one run shall end the others.
+            logger.exception("driver failed", extra={"fields": {"run_id": lease.run_id}})
+            await asyncio.sleep(REST_AFTER_FAILURE_SECONDS)
+            with suppress(RethreadError):
+                await leases.release(self.db, lease)
+
+    async def _repeat(self, chore: Chore) -> None:
+        while True:
+            try:
+                while await chore.what(self):
+                    await asyncio.sleep(0)
+            except RethreadError as problem:
+                fields = {"chore": chore.name, "problem": problem.message}
+                logger.error("chore failed", extra={"fields": fields})
+            await asyncio.sleep(chore.every_seconds)
+
+    async def end_overdue(self) -> bool:
+        """Have a driver end the runs that wait past their time."""
+        overdue = await runs.overdue(self.db, now=self.now())
+        if overdue:
+            await self.db.write(
+                *(leases.enqueuing(thread_id, run_id, urgent=True) for thread_id, run_id in overdue)
+            )
+            self.db.notify(leases.TOPIC)
+        return False
+
+    async def purge_deleted_threads(self) -> bool:
+        """Clean away what hung on deleted threads."""
+        return await threads.purge_some(self.db)
+
+    async def forget_events(self) -> bool:
+        """Drop the logs of runs that ended long ago."""
+        before = int(self.now() - self._event_retention_seconds)
+        return await events.forget(self.db, rested_before=before)
+
+    async def forget_answers(self) -> bool:
+        """Drop the answers of old idempotency keys, and old tombstones."""
+        await answers.forget(self.db, now=self.now())
+        before = self.now() - TOMBSTONES_KEPT_SECONDS
+        await self.db.write(Statement(pages.FORGET, before))
+        return False
+
+
+CHORES: Final = (
+    Chore("end overdue runs", 1, Workers.end_overdue),
+    Chore("purge deleted threads", 2, Workers.purge_deleted_threads),
+    Chore("forget events", 600, Workers.forget_events),
+    Chore("forget answers and tombstones", 600, Workers.forget_answers),
+)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
