@@ -78,9 +78,9 @@ class CompletionTokensDetails(Struct, frozen=True):
 class ChatUsage(Struct, frozen=True):
     """Tokens that the model server counted for one call."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: PromptTokensDetails | None = None
     completion_tokens_details: CompletionTokensDetails | None = None
 
@@ -88,5 +88,5 @@ class ChatUsage(Struct, frozen=True):
 class Chunk(Struct, frozen=True):
     """One `data:` record of a streamed answer."""
 
-    choices: list[Choice] = []
+    choices: list[Choice] | None = None
     usage: ChatUsage | None = None

@@ -116,7 +116,7 @@ class Turn:
         if chunk.usage is not None:
             self.usage = counted(chunk.usage)
         events: list[Event] = []
-        for choice in chunk.choices[:1]:
+        for choice in (chunk.choices or ())[:1]:
             if choice.delta is not None:
                 if choice.delta.content:
                     self._add_text("text", choice.delta.content, events, now)
@@ -313,9 +313,10 @@ def counted(usage: ChatUsage) -> Usage:
     prompt = usage.prompt_tokens_details
     completion = usage.completion_tokens_details
     return Usage(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        total_tokens=usage.total_tokens or usage.prompt_tokens + usage.completion_tokens,
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        total_tokens=usage.total_tokens
+        or (usage.prompt_tokens or 0) + (usage.completion_tokens or 0),
         prompt_token_details=CachedTokens((prompt and prompt.cached_tokens) or 0),
         completion_tokens_details=ReasoningTokens(
             (completion and completion.reasoning_tokens) or 0

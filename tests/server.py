@@ -1,0 +1,122 @@
+"""A real server process, started and ended by a test."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Final
+
+LISTENS: Final = re.compile(r"rethread listens on\s+(\S+)")
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 30.0
+
+
+class ServerProcess:
+    """`rethread serve` on a free port of its own, until it is stopped or killed."""
+
+    def __init__(self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self._arguments = arguments
+        self._env = env or {}
+        self._start(port=0)
+
+    @property
+    def url(self) -> str:
+        """The base URL for a client, with /v1."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def root(self) -> str:
+        """The base URL without /v1."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self._reap()
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code, once it has gone."""
+        self.process.send_signal(signal.SIGTERM)
+        return self._reap()
+
+    def restart(self) -> None:
+        """Start again on the same data and the same port; for after `kill` or `terminate`."""
+        self._start(port=self.port)
+
+    def stop(self) -> None:
+        """Have it gone, whatever it is doing."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self._reap()
+
+    def wait_for_log(self, text: str, *, timeout_seconds: float = START_SECONDS) -> str:
+        """The next log line that holds the text; earlier lines are not looked at again."""
+        while True:
+            try:
+                line = self._lines.get(timeout=timeout_seconds)
+            except Empty:
+                raise AssertionError(f"no line with {text!r} in: {''.join(self.log)}") from None
+            if text in line:
+                return line
+
+    def memory_mib(self) -> float:
+        """Resident memory, in MiB (Linux)."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def _start(self, *, port: int) -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("RETHREAD_")
+        }
+        self.log: list[str] = []
+        self._lines: Queue[str] = Queue()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-W", "error", "-m", "rethread", "serve"),
+                *("--port", str(port), "--data-dir", str(self.data_dir)),
+                *self._arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**environment, "PYTHONUNBUFFERED": "1", **self._env},
+            cwd=self.data_dir.parent,
+        )
+        self._reading = threading.Thread(target=self._read_log, daemon=True)
+        self._reading.start()
+        found = LISTENS.search(self.wait_for_log("rethread listens on"))
+        assert found is not None
+        self.port = int(found.group(1).rsplit(":", 1)[1].split("/")[0])
+
+    def _read_log(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.log.append(line)
+            self._lines.put(line)
+
+    def _reap(self) -> int:
+        code = self.process.wait(timeout=STOP_SECONDS)
+        self._reading.join(timeout=STOP_SECONDS)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+
+@contextmanager
+def running_server(
+    data_dir: Path, *arguments: str, env: dict[str, str] | None = None
+) -> Iterator[ServerProcess]:
+    """A server process that is gone afterwards."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    server = ServerProcess(data_dir, *arguments, env=env)
+    try:
+        yield server
+    finally:
+        server.stop()
