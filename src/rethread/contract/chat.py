@@ -88,5 +88,5 @@ class ChatUsage(Struct, frozen=True):
 class Chunk(Struct, frozen=True):
     """One `data:` record of a streamed answer."""
 
-    choices: list[Choice] | None = None
+    choices: list[Choice] = []
     usage: ChatUsage | None = None

@@ -116,7 +116,7 @@ class Turn:
         if chunk.usage is not None:
             self.usage = counted(chunk.usage)
         events: list[Event] = []
-        for choice in (chunk.choices or ())[:1]:
+        for choice in chunk.choices[:1]:
             if choice.delta is not None:
                 if choice.delta.content:
                     self._add_text("text", choice.delta.content, events, now)
