@@ -29,9 +29,10 @@ from rethread.runs.driver import Engine
 from rethread.store import keys
 from rethread.store.database import Database, latest_version, open_database, version
 from rethread.store.events import EventLog
-from rethread.store.keys import CreatedKey as CreatedKey
-from rethread.store.keys import KeyInfo as KeyInfo
+from rethread.store.keys import CreatedKey, KeyInfo
 from rethread.workers import Workers
+
+__all__ = ["CreatedKey", "KeyInfo", "create_key", "list_keys", "revoke_key", "serve"]
 
 logger = logging.getLogger("rethread")
 
@@ -86,7 +87,8 @@ async def _serve(settings: Settings) -> int:
         stopping = _stop_on_signals(server)
         asyncio.get_running_loop().run_in_executor(None, tokens.count, "warm up")
         _greet(settings, listening)
-        logger.info("listening", extra={"fields": {"seconds": round(time.monotonic() - started, 3)}})
+        fields = {"seconds": round(time.monotonic() - started, 3)}
+        logger.info("listening", extra={"fields": fields})
         await server.serve(sockets=[listening])
         left = settings.shutdown_grace_seconds - (time.monotonic() - stopping.get("at", started))
         await workers.stop(grace_seconds=max(0.0, left))

@@ -105,8 +105,9 @@ class Workers:
     async def _repeat(self, chore: Chore) -> None:
         while True:
             try:
-                while await chore.what(self):
-                    await asyncio.sleep(0)
+                has_more = True
+                while has_more:
+                    has_more = await chore.what(self)
             except RethreadError as problem:
                 fields = {"chore": chore.name, "problem": problem.message}
                 logger.error("chore failed", extra={"fields": fields})

@@ -170,5 +170,3 @@ def _any_json(body: bytes) -> Any:
             "aren't using your HTTP library correctly. The API expects a JSON payload, but what "
             f"was sent was not valid JSON: {problem}.)"
         ) from problem
-
-

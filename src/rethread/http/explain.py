@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
 from msgspec import inspect
 
 from rethread.errors import Invalid
@@ -76,9 +75,7 @@ def _check_struct(value: Any, kind: inspect.StructType, at: str) -> Invalid | No
     for name in value:
         if name not in known and name != kind.tag_field:
             path = _join(at, name)
-            return Invalid(
-                f"Unknown parameter: '{path}'.", param=path, code="unknown_parameter"
-            )
+            return Invalid(f"Unknown parameter: '{path}'.", param=path, code="unknown_parameter")
     for name, wanted in known.items():
         if value.get(name) is not None and (fault := _check(value[name], wanted, _join(at, name))):
             return fault
@@ -206,9 +203,7 @@ def _check_string(value: Any, kind: inspect.StrType, at: str) -> Invalid | None:
     return None
 
 
-def _check_number(
-    value: Any, kind: inspect.IntType | inspect.FloatType, at: str
-) -> Invalid | None:
+def _check_number(value: Any, kind: inspect.IntType | inspect.FloatType, at: str) -> Invalid | None:
     whole = isinstance(kind, inspect.IntType)
     if not _is_kind(value, kind):
         return _wrong_type(value, [kind], at)

@@ -134,9 +134,7 @@ class Guard:
         try:
             response = await self._handle(request, route)
             if isinstance(response, Reply):
-                self._deliveries.gave(
-                    exchange.connection, fingerprint, "json", response.body
-                )
+                self._deliveries.gave(exchange.connection, fingerprint, "json", response.body)
             else:
                 place = msgspec.json.encode(response.place)
                 self._deliveries.gave(exchange.connection, fingerprint, "stream", place)
@@ -305,5 +303,3 @@ def _log(exchange: Exchange) -> None:
         "project": exchange.project,
     }
     logger.info("request", extra={"fields": fields})
-
-

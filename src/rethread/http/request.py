@@ -138,4 +138,3 @@ class Request:
             return [self.remembers(Answer(self.fingerprint, "stream", encode(place)))]
 
         return also
-

@@ -11,7 +11,7 @@ from rethread.http.deliveries import Connection
 
 
 def protocol_with(on_closed: Callable[[Connection], None]) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol, which tells whose connection has closed."""
+    """The HTTP protocol of uvicorn, which tells whose connection has closed."""
 
     class Protocol(HttpToolsProtocol):
         def connection_lost(self, exc: Exception | None) -> None:

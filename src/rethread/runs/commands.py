@@ -118,9 +118,7 @@ async def create_thread_and_run(
     return _announce(db, log, prepared)
 
 
-async def cancel(
-    db: Database, asking: Asking, thread_id: str, run_id: str, *, also: Also
-) -> bytes:
+async def cancel(db: Database, asking: Asking, thread_id: str, run_id: str, *, also: Also) -> bytes:
     """The run's body with status `cancelling`; Conflict where there is nothing to cancel."""
     old = await runs.get(db, asking.project, thread_id, run_id)
     run = msgspec.json.decode(old, type=Run)
@@ -130,7 +128,9 @@ async def cancel(
     body = msgspec.json.encode(run)
     # Whether it waits or is being driven, a driver looks at it at once and ends it.
     enqueuing = leases.enqueuing(thread_id, run_id, urgent=True)
-    if not await db.write(runs.replacing(run, old=old, new=body), enqueuing, *also(Started(run, body, 0))):
+    if not await db.write(
+        runs.replacing(run, old=old, new=body), enqueuing, *also(Started(run, body, 0))
+    ):
         raise Raced(f"Run '{run_id}' has moved at the same time.")
     db.notify(interrupt_topic(run_id))
     db.notify(leases.TOPIC)

@@ -11,12 +11,11 @@ import msgspec
 from rethread.contract.events import Event, render
 from rethread.contract.messages import Message
 from rethread.contract.steps import Step
+from rethread.runs.turn import merged
 from rethread.store import messages, steps
 from rethread.store.database import Statement
 from rethread.store.events import EventLog, Record
 from rethread.store.leases import Lease
-
-from rethread.runs.turn import merged
 
 
 class Replaced(Exception):

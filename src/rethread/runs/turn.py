@@ -267,8 +267,10 @@ class Turn:
             ) from problem
 
     def _cut(self, kind: Literal["length", "content_filter"], usage: Usage, now: int) -> Ending:
-        """A message that was cut is incomplete, though its step is completed; a call that was
-        cut cannot be made, so its step has failed."""
+        """A message that was cut is incomplete, though its step is completed.
+
+        A call that was cut cannot be made, so its step has failed.
+        """
         events: list[Event] = []
         if not self._calls and self._message is None:
             self._add_text("text", "", events, now)

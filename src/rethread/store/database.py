@@ -5,6 +5,7 @@ one with RETURNING is a check, and where it gives no row nothing of the write ha
 `notify` and `listen` carry wake-ups. What differs between databases is marked `-- differs:`.
 """
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ __all__ = ["Database", "Row", "Statement", "latest_version", "migrate", "open_da
 async def open_database(data_dir: Path) -> Database:
     """The database in a folder (made if need be), its schema current; close it after use."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
         db = Sqlite(data_dir / FILE_NAME)
     except OSError as problem:
         raise Misconfigured(f"cannot use the data directory {data_dir}: {problem}") from problem

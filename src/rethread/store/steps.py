@@ -8,8 +8,11 @@ from rethread.store.pages import Found, Listing, PageRequest, read_page
 # The position is found where the row is written: the thread is held, so nothing comes between.
 ADD = """
 INSERT INTO steps (thread_id, run_id, number, id, position, body)
-SELECT $1, $2, (SELECT COALESCE(MAX(number), 0) + 1 FROM steps WHERE thread_id = $1 AND run_id = $2),
-       $3, CASE WHEN $4 THEN (SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1) END,
+SELECT $1, $2,
+       (SELECT COALESCE(MAX(number), 0) + 1 FROM steps WHERE thread_id = $1 AND run_id = $2),
+       $3,
+       CASE WHEN $4 = 1
+            THEN (SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1) END,
        $5
 """
 REPLACE = "UPDATE steps SET body = $3 WHERE thread_id = $1 AND id = $2"
