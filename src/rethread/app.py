@@ -75,7 +75,7 @@ async def _serve(settings: Settings) -> int:
         deliveries = Deliveries()
         guard = Guard(
             _services(settings, db, log, provider),
-            KeyRing(db, allow_anonymous=settings.allow_anonymous or settings.is_loopback),
+            KeyRing(db, allow_anonymous=settings.allow_anonymous),
             deliveries,
         )
         server = new_server(

@@ -10,6 +10,7 @@ from rethread.store.database import Database
 ANONYMOUS_PROJECT: Final = "default"
 KNOWN_FOR_SECONDS: Final = 2.0  # so soon a revoked key, or the first one made, is noticed
 MOST_KNOWN: Final = 10_000
+STRANGER: Final = ""
 
 NO_KEY: Final = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header "
@@ -26,7 +27,6 @@ class KeyRing:
         self._db = db
         self._allow_anonymous = allow_anonymous
         self._known: dict[str, tuple[str, float]] = {}
-        self._is_open_until = 0.0
 
     async def project(self, headers: dict[bytes, bytes]) -> str:
         """The project that a request's key opens; Unauthorized without a good one.
@@ -35,28 +35,24 @@ class KeyRing:
         good key belongs to the project `default`.
         """
         secret = _secret(headers)
+        # What cannot be a key is a stranger, and all strangers are known as one.
+        key = secret if secret is not None and keys.may_be_key(secret) else STRANGER
         now = time.monotonic()
-        if secret is not None:
-            project, until = self._known.get(secret, ("", 0.0))
-            if until > now:
-                return project
-        if self._is_open_until > now:
-            return ANONYMOUS_PROJECT
-        return await self._look_up(secret, now)
-
-    async def _look_up(self, secret: str | None, now: float) -> str:
-        if not await keys.any_made(self._db):
-            self._is_open_until = now + KNOWN_FOR_SECONDS
-            return ANONYMOUS_PROJECT
-        project = await keys.project_of(self._db, secret) if secret else None
-        if project is None and self._allow_anonymous:
-            project = ANONYMOUS_PROJECT
-        if project is None:
+        project, until = self._known.get(key, ("", 0.0))
+        if until > now:
+            return project
+        found = await self._look_up(key)
+        if found is None:
             raise _refusal(secret)
-        if secret is not None:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            self._known[secret] = (project, now + KNOWN_FOR_SECONDS)
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = (found, now + KNOWN_FOR_SECONDS)
+        return found
+
+    async def _look_up(self, key: str) -> str | None:
+        project = None if key == STRANGER else await keys.project_of(self._db, key)
+        if project is None and (self._allow_anonymous or not await keys.any_made(self._db)):
+            return ANONYMOUS_PROJECT
         return project
 
 

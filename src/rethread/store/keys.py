@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rethread.contract import new_id
 from rethread.store.database import Database, Statement
@@ -16,6 +16,9 @@ LIST = (
 REVOKE = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id"
 PROJECT = "SELECT project FROM api_keys WHERE hash = $1 AND revoked_at IS NULL"
 ANY = "SELECT 1 FROM api_keys LIMIT 1"
+
+PREFIX: Final = "sk-rethread-"
+LENGTH: Final = len(PREFIX) + 43  # 32 bytes in URL-safe base 64
 
 
 class CreatedKey(NamedTuple):
@@ -39,7 +42,7 @@ class KeyInfo(NamedTuple):
 
 async def create(db: Database, *, project: str, label: str | None, now: int) -> CreatedKey:
     """Make a key for a project."""
-    secret = f"sk-rethread-{secrets.token_urlsafe(32)}"
+    secret = PREFIX + secrets.token_urlsafe(32)
     key_id = new_id("key")
     await db.write(Statement(ADD, key_id, project, label, f"…{secret[-4:]}", _hash(secret), now))
     return CreatedKey(key_id, project, secret)
@@ -53,6 +56,11 @@ async def list_all(db: Database) -> list[KeyInfo]:
 async def revoke(db: Database, key_id: str, *, now: int) -> bool:
     """Whether there was such a key in force; it is not any more."""
     return bool(await db.write(Statement(REVOKE, key_id, now)))
+
+
+def may_be_key(secret: str) -> bool:
+    """Whether it has the shape of a key; what has not need not be looked up."""
+    return len(secret) == LENGTH and secret.startswith(PREFIX)
 
 
 async def project_of(db: Database, secret: str) -> str | None:
