@@ -7,7 +7,7 @@ one log line: never what was said, never a key.
 import asyncio
 import hashlib
 import logging
-import secrets
+import os
 import time
 from contextlib import aclosing, suppress
 from typing import Final
@@ -52,7 +52,7 @@ class Exchange:
     """One request and its answer, as the log line tells of it."""
 
     def __init__(self, scope: Scope) -> None:
-        self.id = f"req_{secrets.token_hex(16)}"
+        self.id = f"req_{os.urandom(16).hex()}"
         self.started = time.perf_counter()
         self.scope = scope
         self.connection: Connection = tuple(scope.get("client") or ("", 0))
@@ -293,6 +293,8 @@ def _is_retry(request: Request) -> bool:
 
 
 def _log(exchange: Exchange) -> None:
+    if not logger.isEnabledFor(logging.INFO):
+        return
     scope = exchange.scope
     fields = {
         "request_id": exchange.id,

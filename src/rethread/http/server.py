@@ -46,6 +46,7 @@ def new_server(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # a connection is known by its own address, whoever it forwards
         date_header=True,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(grace_seconds)),

@@ -1,0 +1,164 @@
+"""What the benchmarks share: processes to measure, a client that costs little, and medians."""
+
+import asyncio
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import uvloop
+
+LISTENS: Final = re.compile(r"http://127\.0\.0\.1:(\d+)")
+
+
+class Process(NamedTuple):
+    """A server process that is being measured."""
+
+    port: int
+    process: subprocess.Popen[str]
+    seconds_to_listen: float
+
+    def memory_mib(self) -> float:
+        """Resident memory, in MiB (Linux)."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Load(NamedTuple):
+    """What a load gave: answers a second, and every answer's time in seconds."""
+
+    per_second: float
+    seconds: list[float]
+
+    def percentile(self, percent: float) -> float:
+        """A percentile of the answers' times, in milliseconds."""
+        return percentile(self.seconds, percent) * 1000
+
+
+@contextmanager
+def process(*command: str) -> Iterator[Process]:
+    """A Python module as a process, from the moment it says where it listens."""
+    started = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    try:
+        for line in child.stdout:
+            if found := LISTENS.search(line):
+                yield Process(int(found.group(1)), child, time.perf_counter() - started)
+                return
+        raise RuntimeError(f"{command} did not start")
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+
+
+@contextmanager
+def rethread(*arguments: str) -> Iterator[Process]:
+    """`rethread serve` on an empty folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ("rethread", "serve", "--port", "0", "--data-dir", folder)
+        with process(*command, "--log-level", "warning", *arguments) as server:
+            yield server
+
+
+class Connection:
+    """One kept-alive HTTP connection: bytes out, the answer's body back."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, port: int) -> "Connection":
+        """A connection to this machine."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=2**24))
+
+    async def ask(self, request: bytes) -> bytes:
+        """One exchange; anything but a 200 is an error."""
+        self._writer.write(request)
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(head.decode())
+        length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE).group(1))  # type: ignore[union-attr]
+        return await self._reader.readexactly(length)
+
+    def close(self) -> None:
+        """Give it back."""
+        self._writer.close()
+
+
+def post(path: str, body: bytes) -> bytes:
+    """A POST as bytes."""
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any\r\n"
+        "openai-beta: assistants=v2\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def get(path: str) -> bytes:
+    """A GET as bytes."""
+    return (
+        f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any\r\n"
+        "openai-beta: assistants=v2\r\n\r\n"
+    ).encode()
+
+
+async def load(
+    port: int, requests: Callable[[int], bytes], *, connections: int, seconds: float
+) -> Load:
+    """Ask for a time on many connections; `requests` gives the bytes for a connection's number."""
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+
+    async def work(number: int) -> None:
+        connection = await Connection.open(port)
+        while (started := time.perf_counter()) < until:
+            await connection.ask(requests(number))
+            times.append(time.perf_counter() - started)
+        connection.close()
+
+    started = time.perf_counter()
+    await asyncio.gather(*(work(number) for number in range(connections)))
+    return Load(len(times) / (time.perf_counter() - started), times)
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """The value below which that part of all values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def median(values: list[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def run(benchmark: Callable[[], Awaitable[None]]) -> None:
+    """Run a benchmark's coroutine on the event loop that the server uses too."""
+
+    async def main() -> None:
+        await benchmark()
+
+    uvloop.run(main())
+
+
+def report(what: str, value: float, ceiling: float, *, unit: str, goal: str) -> None:
+    """One line: the figure, the ceiling of the same run, their ratio and the goal."""
+    print(
+        f"{what:<58} {value:>9.1f} {unit:<6} ceiling {ceiling:>9.1f}   "
+        f"ratio {value / ceiling:>5.2f}   goal {goal}",
+        flush=True,
+    )
