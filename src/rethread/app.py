@@ -37,6 +37,7 @@ __all__ = ["CreatedKey", "KeyInfo", "create_key", "list_keys", "revoke_key", "se
 logger = logging.getLogger("rethread")
 
 
+
 def serve(settings: Settings) -> int:
     """Serve until told to stop; the process's exit code."""
     check_upstream_key(settings)
@@ -86,7 +87,7 @@ async def _serve(settings: Settings) -> int:
         await workers.start()
         stopping = _stop_on_signals(server)
         asyncio.get_running_loop().run_in_executor(None, tokens.count, "warm up")
-        _greet(settings, listening)
+        _greet(settings, listening, is_open=settings.allow_anonymous or not await keys.any_made(db))
         fields = {"seconds": round(time.monotonic() - started, 3)}
         logger.info("listening", extra={"fields": fields})
         await server.serve(sockets=[listening])
@@ -247,19 +248,24 @@ def _stop_on_signals(server: Server) -> dict[str, float]:
     return stopping
 
 
-def _greet(settings: Settings, listening: socket.socket) -> None:
-    """What a person wants to know, on standard output."""
+def _greet(settings: Settings, listening: socket.socket, *, is_open: bool) -> None:
+    """What a person wants to know, on standard output, with a conversation to paste."""
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}/v1"
-    model = settings.upstream_url or "the built-in model 'demo' (name one with --upstream)"
+    served = settings.upstream_url or "the built-in model 'demo' (name one with --upstream)"
+    key = "any" if is_open else "YOUR_KEY"
+    model = "client.models.list().data[0].id" if settings.upstream_url else '"demo"'
     print(
         f"rethread listens on  {url}\n"
-        f"model server         {model}\n"
+        f"model server         {served}\n"
         f"data                 {settings.data_dir}\n\n"
-        "Try it:\n\n"
-        "    from openai import OpenAI\n"
-        f'    client = OpenAI(base_url="{url}", api_key="any")\n'
-        '    print(client.beta.assistants.create(model="demo", name="First"))\n',
+        "Try it in Python (pip install openai):\n\n"
+        f'    import openai; client = openai.OpenAI(base_url="{url}", api_key="{key}")\n'
+        "    run = client.beta.threads.create_and_run_poll("
+        f"assistant_id=client.beta.assistants.create(model={model}).id, "
+        'thread={"messages": [{"role": "user", "content": "Hello!"}]})\n'
+        "    print(client.beta.threads.messages.list(run.thread_id).data[0].content[0].text.value)"
+        "\n",
         flush=True,
     )

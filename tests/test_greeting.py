@@ -1,0 +1,54 @@
+"""What `rethread serve` prints when it starts is true: the lines to try hold a conversation."""
+
+import subprocess
+import sys
+
+from tests.conftest import StartServer
+from tests.fakes.model_server import ModelServer
+from tests.fakes.replies import text
+from tests.server import ServerProcess
+
+
+def lines_to_try(server: ServerProcess) -> list[str]:
+    """The indented lines of what was printed so far."""
+    server.wait_for_log("listening")  # the first log line comes after the whole greeting
+    return [line.strip() for line in server.log if line.startswith("    ")]
+
+
+def said_by(lines: list[str]) -> str:
+    """What the lines print in a Python of their own."""
+    return subprocess.check_output(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", "\n".join(lines)],
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_three_lines_hold_a_conversation_with_the_demo_model(
+    start_server: StartServer,
+) -> None:
+    lines = lines_to_try(start_server())
+    assert len(lines) == 3
+    assert "You said: «Hello!»." in said_by(lines)
+
+
+def test_the_three_lines_name_a_model_that_the_upstream_has(
+    start_server: StartServer, model_server: ModelServer
+) -> None:
+    model_server.replies.append(text("Hello, ", "too."))
+    lines = lines_to_try(start_server("--upstream", model_server.url))
+    assert said_by(lines) == "Hello, too.\n"
+
+
+def test_the_lines_ask_for_a_key_where_one_is_needed(start_server: StartServer) -> None:
+    server = start_server()
+    assert 'api_key="any"' in lines_to_try(server)[0]
+    arguments = ["keys", "create", "--project", "first", "--data-dir", str(server.data_dir)]
+    made = subprocess.check_output(
+        [sys.executable, "-m", "rethread", *arguments], text=True, stderr=subprocess.DEVNULL
+    )
+    server.terminate()
+    server.restart()
+    lines = lines_to_try(server)
+    assert 'api_key="YOUR_KEY"' in lines[0]
+    assert "You said" in said_by([line.replace("YOUR_KEY", made.strip()) for line in lines])
