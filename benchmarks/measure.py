@@ -1,6 +1,7 @@
 """What the benchmarks share: processes to measure, a client that costs little, and medians."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -162,3 +163,67 @@ def report(what: str, value: float, ceiling: float, *, unit: str, goal: str) -> 
         f"ratio {value / ceiling:>5.2f}   goal {goal}",
         flush=True,
     )
+
+
+class Streamed(NamedTuple):
+    """One streamed answer; times are seconds since the request was sent."""
+
+    first_token: float
+    whole: float
+    tokens: int
+    lags: list[float]  # how old each token was when it was read, in seconds
+
+
+TOKEN: Final = re.compile(rb'(?:"content": ?|"value": ?)"((?:\d+\.\d+ )+)"')
+
+
+async def stream(port: int, request: bytes, *, until: bytes = b"[DONE]") -> Streamed:
+    """Read one streamed answer to its end, noting when its tokens came."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
+    started = time.perf_counter()
+    writer.write(request)
+    first: float | None = None
+    lags: list[float] = []
+    rest = b""
+    ended = False
+    while not ended:
+        piece = await reader.read(2**16)
+        if not piece:
+            raise RuntimeError(f"the stream ended early: {rest!r}")
+        now = time.time()
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            ended = ended or until in line
+            if b'"thread.message"' in line:
+                continue  # the whole message, whose tokens have come already
+            for found in TOKEN.finditer(line):
+                first = first or time.perf_counter() - started
+                lags += [now - float(token) for token in found.group(1).split()]
+    writer.close()
+    return Streamed(first or 0.0, time.perf_counter() - started, len(lags), lags)
+
+
+def direct(tokens: int, rate: float) -> bytes:
+    """A streamed call of the model server itself."""
+    body = {
+        "model": f"tokens={tokens},rate={rate}",
+        "stream": True,
+        "messages": [{"role": "user", "content": "Go."}],
+    }
+    return post("/v1/chat/completions", json.dumps(body).encode())
+
+
+def through(assistant_id: str) -> bytes:
+    """The same call through a run on a new thread."""
+    thread = {"messages": [{"role": "user", "content": "Go."}]}
+    body = {"assistant_id": assistant_id, "stream": True, "thread": thread}
+    return post("/v1/threads/runs", json.dumps(body).encode())
+
+
+async def assistant(port: int, tokens: int, rate: float) -> str:
+    """An assistant whose model answers like that."""
+    connection = await Connection.open(port)
+    body = json.dumps({"model": f"tokens={tokens},rate={rate}"}).encode()
+    made: str = json.loads(await connection.ask(post("/v1/assistants", body)))["id"]
+    connection.close()
+    return made
