@@ -114,6 +114,7 @@ class EventLog:
                         return
                     after = record.last
                 if records:
+                    woken = False
                     continue
                 if woken and not await self._db.read(THREAD, thread_id):
                     return
