@@ -171,7 +171,13 @@ class Driver:
         window = self._window()
         await history.fill(self._engine.db, self._run.thread_id, window)
         budget_left = self._completion_tokens_left()
-        if window.lacks_newest and self._run.max_prompt_tokens is not None:
+        if window.lacks_newest and self._run.max_prompt_tokens is None:
+            raise ModelError(
+                "The newest message does not fit into the model's context window, which is set to "
+                f"{self._engine.context_window(self._run.model)} tokens (context_window).",
+                code="invalid_prompt",
+            )
+        if window.lacks_newest:
             await self._end_incomplete("max_prompt_tokens", [])
         elif budget_left is not None and budget_left <= 0:
             await self._end_incomplete("max_completion_tokens", [])

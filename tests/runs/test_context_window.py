@@ -1,0 +1,23 @@
+"""A message that the context window cannot hold is refused in words, never left out in silence."""
+
+from openai import OpenAI
+
+from tests.conftest import StartServer
+
+
+def test_a_newest_message_beyond_the_window_fails_the_run_and_names_the_setting(
+    start_server: StartServer,
+) -> None:
+    server = start_server("--context-window", "300")
+    with OpenAI(base_url=server.url, api_key="any") as client:
+        assistant = client.beta.assistants.create(model="demo")
+        run = client.beta.threads.create_and_run_poll(
+            assistant_id=assistant.id,
+            thread={"messages": [{"role": "user", "content": "word " * 1000}]},
+        )
+        written = client.beta.threads.messages.list(run.thread_id, run_id=run.id).data
+    assert run.status == "failed"
+    assert run.last_error is not None
+    assert run.last_error.code == "invalid_prompt"
+    assert "300 tokens (context_window)" in run.last_error.message
+    assert written == []
