@@ -80,7 +80,7 @@ async def _serve(settings: Settings) -> int:
             deliveries,
         )
         server = new_server(
-            guard, on_closed=deliveries.closed, grace_seconds=settings.shutdown_grace_seconds
+            guard, deliveries=deliveries, grace_seconds=settings.shutdown_grace_seconds
         )
         listening = _listen(settings)
         stack.callback(listening.close)

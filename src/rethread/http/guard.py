@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from rethread.errors import KeyReused, Raced, RethreadError, ThreadLocked
+from rethread.errors import Invalid, KeyReused, Raced, RethreadError, ThreadLocked
 from rethread.http import refusals
 from rethread.http.body import ClientGone, drain, read_body
 from rethread.http.deliveries import Connection, Deliveries
@@ -121,26 +121,35 @@ class Guard:
         """Answer once: what came before with the same key, or is sent again, is not done again."""
         fingerprint = request.fingerprint = _fingerprint(request, exchange.scope)
         key = request.header(b"idempotency-key")
-        if key is not None:
-            request.idempotency_key = key[:KEY_LENGTH]
+        if key:
+            _check_key(key)
+            request.idempotency_key = key
             request.remembers = lambda answer: answers.adding(
-                request.project, key[:KEY_LENGTH], answer, now=request.now
+                request.project, key, answer, now=request.now
             )
             if first := await self._first_answer(request):
                 return first
-        elif _is_retry(request) and (lost := await self._lost_answer(request, route)):
-            return lost
-        event = self._deliveries.begin(fingerprint)
+        elif _is_retry(request):
+            if lost := await self._lost_answer(request, route):
+                self._gave(exchange, fingerprint, lost)
+                return lost
+            if not self._deliveries.is_open(exchange.connection):
+                raise ClientGone("The client went away; it may have come again already.")
+        self._deliveries.begin(fingerprint)
         try:
             response = await self._handle(request, route)
-            if isinstance(response, Reply):
-                self._deliveries.gave(exchange.connection, fingerprint, "json", response.body)
-            else:
-                place = msgspec.json.encode(response.place)
-                self._deliveries.gave(exchange.connection, fingerprint, "stream", place)
+            self._gave(exchange, fingerprint, response)
             return response
         finally:
-            self._deliveries.end(fingerprint, event)
+            self._deliveries.end(fingerprint)
+
+    def _gave(self, exchange: Exchange, fingerprint: bytes, response: Response) -> None:
+        """Remember an answer that may not arrive; a refusal has made nothing to be found again."""
+        if isinstance(response, Stream):
+            place = msgspec.json.encode(response.place)
+            self._deliveries.gave(exchange.connection, fingerprint, "stream", place)
+        elif response.status == 200:
+            self._deliveries.gave(exchange.connection, fingerprint, "json", response.body)
 
     async def _handle(self, request: Request, route: Route) -> Response:
         """The handler's answer; once more when a write was refused for a reason that has gone."""
@@ -149,15 +158,18 @@ class Guard:
         while True:
             try:
                 return await route.handler(request)
-            except Raced:
+            except RethreadError as problem:
+                # The same key's first request, under way with this one, may be what stood in
+                # its way: a write that was refused, a thread or a run that has moved.
                 if request.remembers and (first := await self._first_answer(request)):
                     return first
+                if isinstance(problem, ThreadLocked):
+                    if answer := await self._while_locked(request, problem, waiting_until):
+                        return answer
+                    continue
                 races += 1
-                if races == MOST_RACES:
+                if not isinstance(problem, Raced) or races == MOST_RACES:
                     raise
-            except ThreadLocked as locked:
-                if answer := await self._while_locked(request, locked, waiting_until):
-                    return answer
 
     async def _while_locked(
         self, request: Request, locked: ThreadLocked, waiting_until: float
@@ -285,6 +297,16 @@ def _fingerprint(request: Request, scope: Scope) -> bytes:
         digest.update(b"%d:" % len(part) + part)
     digest.update(request.body)
     return digest.digest()
+
+
+def _check_key(key: str) -> None:
+    if len(key) > KEY_LENGTH:
+        raise Invalid(
+            f"Invalid 'Idempotency-Key': string too long. Expected a string with maximum length "
+            f"{KEY_LENGTH}, but got a string with length {len(key)} instead.",
+            param="Idempotency-Key",
+            code="string_above_max_length",
+        )
 
 
 def _is_retry(request: Request) -> bool:

@@ -1,22 +1,28 @@
 """uvicorn, told when a connection closes, and stopped by us rather than by its own signals."""
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from rethread.http.deliveries import Connection
+from rethread.http.deliveries import Deliveries
 
 
-def protocol_with(on_closed: Callable[[Connection], None]) -> type[HttpToolsProtocol]:
-    """The HTTP protocol of uvicorn, which tells whose connection has closed."""
+def protocol_with(deliveries: Deliveries) -> type[HttpToolsProtocol]:
+    """The HTTP protocol of uvicorn, which tells whose connection has come and which has closed."""
 
     class Protocol(HttpToolsProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if self.client:
+                deliveries.opened(self.client)
+
         def connection_lost(self, exc: Exception | None) -> None:
             if self.client:
-                on_closed(self.client)
+                deliveries.closed(self.client)
             super().connection_lost(exc)
 
     return Protocol
@@ -34,13 +40,13 @@ class Server(uvicorn.Server):
 def new_server(
     application: Any,
     *,
-    on_closed: Callable[[Connection], None],
+    deliveries: Deliveries,
     grace_seconds: float,
 ) -> Server:
     """A server for an ASGI application; whose sockets it listens on is given to `serve`."""
     config = uvicorn.Config(
         application,
-        http=protocol_with(on_closed),
+        http=protocol_with(deliveries),
         ws="none",
         lifespan="off",
         log_config=None,

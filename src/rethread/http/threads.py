@@ -5,6 +5,7 @@ import msgspec
 from rethread.contract import check_id
 from rethread.contract.messages import Message
 from rethread.contract.threads import CreateThread, ModifyThread, Thread
+from rethread.errors import Raced
 from rethread.http.codec import decode, deleted_reply, encode, reply
 from rethread.http.request import Request, Response
 from rethread.runs.commands import interrupt_topic, rest_topic
@@ -20,13 +21,14 @@ async def create(request: Request) -> Response:
         Message.new(message, thread_id=thread.id, now=request.now)
         for message in asked.messages or []
     ]
-    await request.db.write(
+    if not await request.db.write(
         threads.adding(
             request.project, thread.id, body, now=request.now, fingerprint=request.fingerprint
         ),
         *(messages.appending(message, encode(message)) for message in first),
         *request.also(body),
-    )
+    ):
+        raise Raced(f"Thread '{thread.id}' was not written.")
     return reply(body)
 
 

@@ -8,7 +8,11 @@ AnswerKind = Literal["json", "stream"]
 
 ADD = """
 INSERT INTO answers (project, key, request, kind, body, created_at) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (project, key) DO NOTHING RETURNING key
+ON CONFLICT (project, key) DO UPDATE
+   SET request = excluded.request, kind = excluded.kind, body = excluded.body,
+       created_at = excluded.created_at
+ WHERE answers.created_at <= excluded.created_at - 86400
+RETURNING key
 """
 GET = "SELECT request, kind, body FROM answers WHERE project = $1 AND key = $2 AND created_at > $3"
 FORGET = "DELETE FROM answers WHERE created_at <= $1"
@@ -28,7 +32,10 @@ class Answer(NamedTuple):
 
 
 def adding(project: str, key: str, answer: Answer, *, now: int) -> Statement:
-    """The check that remembers an answer: refused if the key stands for one already."""
+    """The check that remembers an answer: refused if the key stands for one already.
+
+    One that is past its time, though not cleaned away yet, gives its place up.
+    """
     return Statement(ADD, project, key, *answer, now)
 
 

@@ -8,6 +8,7 @@ from rethread.store.pages import Found, Listing, PageRequest, bury, read_page
 
 ADD = """
 INSERT INTO assistants (id, project, created_at, fingerprint, body) VALUES ($1, $2, $3, $4, $5)
+RETURNING id
 """
 GET = "SELECT body FROM assistants WHERE id = $1 AND project = $2"
 NUMBER = "SELECT number FROM assistants WHERE project = $1 AND id = $2"
@@ -35,8 +36,9 @@ async def add(
     fingerprint: bytes | None = None,
     also: Sequence[Statement] = (),
 ) -> None:
-    """Keep a new assistant; `also` is written with it or not at all."""
-    await db.write(Statement(ADD, assistant_id, project, now, fingerprint, body), *also)
+    """Keep a new assistant; `also` is written with it, or nothing is and it has Raced."""
+    if not await db.write(Statement(ADD, assistant_id, project, now, fingerprint, body), *also):
+        raise Raced(f"Assistant '{assistant_id}' was not written.")
 
 
 async def get(db: Database, project: str, assistant_id: str) -> bytes:

@@ -7,7 +7,7 @@ from rethread.store.database import Database, Statement
 
 ADD = """
 INSERT INTO threads (id, project, active_run_id, created_at, fingerprint, body)
-VALUES ($1, $2, $3, $4, $5, $6)
+VALUES ($1, $2, $3, $4, $5, $6) RETURNING id
 """
 GET = "SELECT body FROM threads WHERE id = $1 AND project = $2"
 REPLACE = """
