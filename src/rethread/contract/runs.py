@@ -212,7 +212,7 @@ class Run(Struct, frozen=True, kw_only=True):
     required_action: RequiredAction | None = None
     last_error: LastError | None = None
     model: str
-    instructions: str | None = None
+    instructions: str = ""  # never null: the stock SDKs' own type does not allow it
     tools: list[Tool] = []
     tool_resources: dict[str, dict[str, list[str]]] = {}
     metadata: dict[str, str] = {}

@@ -72,7 +72,7 @@ def new_run(
         thread_id=thread_id,
         expires_at=expires_at,
         model=asked.model or assistant.model,
-        instructions=_first(asked.instructions, assistant.instructions),
+        instructions=_first(asked.instructions, assistant.instructions) or "",
         tools=assistant.tools if asked.tools is None else declared(asked.tools),
         tool_resources=assistant.tool_resources,
         metadata=asked.metadata or {},
