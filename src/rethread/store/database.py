@@ -21,7 +21,10 @@ CREATE_VERSIONS = """
 CREATE TABLE IF NOT EXISTS schema_versions (number BIGINT PRIMARY KEY, name TEXT NOT NULL)
 """
 APPLIED = "SELECT number FROM schema_versions"
-RECORD = "INSERT INTO schema_versions (number, name) VALUES ($1, $2)"
+# A check: of two programs that start on a new file at once, one applies the schema.
+RECORD = """
+INSERT INTO schema_versions (number, name) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING number
+"""
 
 __all__ = ["Database", "Row", "Statement", "latest_version", "migrate", "open_database", "version"]
 
@@ -53,7 +56,7 @@ async def migrate(db: Database) -> None:
     for number, path in _migrations():
         if number > applied:
             statements = [Statement(sql) for sql in _statements(path, db)]
-            await db.write(*statements, Statement(RECORD, number, path.stem))
+            await db.write(Statement(RECORD, number, path.stem), *statements)
 
 
 async def version(db: Database) -> int:

@@ -80,6 +80,7 @@ class Sqlite:
         self._wakeups = Wakeups()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
+        self._is_closed = False
         self._connection = self._open_for_writing()
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._writer = threading.Thread(target=self._write_until_closed, name="writer", daemon=True)
@@ -91,13 +92,15 @@ class Sqlite:
 
     async def write(self, *statements: Statement) -> list[Row]:
         """All or nothing, on disk when this returns: the first check's rows, or none if refused."""
+        if self._is_closed:
+            raise Unavailable("The database is closed.")
         write = _Write(statements, self._loop.create_future())
         self._waiting.put(write)
         return await write.done
 
     async def check_writable(self) -> None:
-        """Unavailable if a write would fail now."""
-        await self.write(Statement("DELETE FROM schema_versions WHERE number < 0"))
+        """Unavailable if a write would fail now: a row is written, though nothing changes."""
+        await self.write(Statement("UPDATE schema_versions SET name = name"))
 
     def notify(self, topic: str) -> None:
         """Wake those who listen to the topic."""
@@ -109,6 +112,7 @@ class Sqlite:
 
     async def close(self) -> None:
         """Finish the writes that wait, then close the file."""
+        self._is_closed = True
         self._waiting.put(None)
         await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._pool.shutdown)
@@ -117,12 +121,14 @@ class Sqlite:
         self._connection.close()
 
     def _open_for_writing(self) -> sqlite3.Connection:
-        connection = _connect(self.place)
+        connection: sqlite3.Connection | None = None
         try:
+            connection = _connect(self.place)
             for pragma in PRAGMAS:
                 connection.execute(pragma)
         except sqlite3.DatabaseError as problem:
-            connection.close()
+            if connection is not None:
+                connection.close()
             raise Misconfigured(f"cannot use the database {self.place}: {problem}") from problem
         return connection
 
@@ -182,8 +188,8 @@ class Sqlite:
             execute("SAVEPOINT write")
         try:
             refused = self._execute_all(write, execute)
-        except sqlite3.Error as problem:
-            if not self._connection.in_transaction:
+        except Exception as problem:  # a value that SQLite cannot take is no sqlite3.Error
+            if _is_fault(problem) or not self._connection.in_transaction:
                 raise
             refused = True
             write.error = problem
@@ -210,6 +216,12 @@ class Sqlite:
 def _settle(writes: Sequence[_Write]) -> None:
     for write in writes:
         write.settle()
+
+
+def _is_fault(problem: Exception) -> bool:
+    """Whether the disk or the file is at fault, rather than one statement."""
+    code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return isinstance(problem, sqlite3.OperationalError) and code & 0xFF != sqlite3.SQLITE_ERROR
 
 
 def _connect(path: Path) -> sqlite3.Connection:
