@@ -13,8 +13,10 @@ from rethread.store.pages import Found, Listing, PageRequest, bury, read_page
 # The exact count is asked for only once the numbers have passed the limit (some may be gone).
 ADD = f"""
 INSERT INTO messages (thread_id, number, id, run_id, created_at, fingerprint, body)
-SELECT free.id, free.top + 1, $3, NULL, $4, $5, $6
-  FROM (SELECT id, (SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1) AS top
+SELECT free.id, CASE WHEN free.top > free.buried THEN free.top ELSE free.buried END + 1,
+       $3, NULL, $4, $5, $6
+  FROM (SELECT id, buried,
+               (SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1) AS top
           FROM threads WHERE id = $1 AND project = $2 AND active_run_id IS NULL) AS free
  WHERE free.top < {MESSAGES_LIMIT}
     OR (SELECT COUNT(*) FROM messages WHERE thread_id = $1) < {MESSAGES_LIMIT}
@@ -23,7 +25,11 @@ RETURNING number
 # For those who hold the thread: its own run, or whoever has just made it.
 APPEND = """
 INSERT INTO messages (thread_id, number, id, run_id, created_at, body)
-SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5 FROM messages WHERE thread_id = $1
+SELECT $1, CASE WHEN held.top > held.buried THEN held.top ELSE held.buried END + 1,
+       $2, $3, $4, $5
+  FROM (SELECT buried,
+               (SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1) AS top
+          FROM threads WHERE id = $1) AS held
 """
 GET = """
 SELECT body FROM messages
@@ -37,6 +43,8 @@ REPLACE = (
 )
 FINISH = "UPDATE messages SET body = $3 WHERE thread_id = $1 AND id = $2"
 DELETE = "DELETE FROM messages WHERE thread_id = $1 AND id = $2 RETURNING number"
+# Cursors and steps hold on to numbers, so that of the newest message must not come again.
+BURIED = "UPDATE threads SET buried = $2 WHERE id = $1 AND buried < $2"
 THREAD = "SELECT active_run_id FROM threads WHERE id = $1 AND project = $2"
 COUNT = "SELECT COUNT(*) FROM messages WHERE thread_id = $1"
 ANY = "SELECT 1 FROM messages WHERE thread_id = $1 LIMIT 1"
@@ -52,7 +60,8 @@ LISTING = Listing(
     number=NUMBER,
 )
 LISTING_OF_RUN = LISTING._replace(
-    select="SELECT id, body FROM messages WHERE thread_id = $1 AND run_id = $2"
+    select="SELECT id, body FROM messages WHERE thread_id = $1 AND run_id = $2",
+    number=f"{NUMBER} AND run_id = $3",
 )
 
 
@@ -142,8 +151,11 @@ async def delete(db: Database, project: str, thread_id: str, message_id: str, *,
     """Delete it, or NotFound."""
     await get(db, project, thread_id, message_id)
     rows = await db.read(NUMBER, thread_id, message_id)
-    deletion = Statement(DELETE, thread_id, message_id)
-    if not rows or not await db.write(deletion, bury(thread_id, message_id, rows[0][0], now=now)):
+    if not rows or not await db.write(
+        Statement(DELETE, thread_id, message_id),
+        Statement(BURIED, thread_id, rows[0][0]),
+        bury(thread_id, message_id, rows[0][0], now=now),
+    ):
         raise NotFound("message", message_id)
 
 

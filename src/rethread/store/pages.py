@@ -39,7 +39,8 @@ class Found(NamedTuple):
 class Listing(NamedTuple):
     """What a list is made of: SQL with its scope in $1 and, if there is one, its filter in $2.
 
-    `select` ends in its WHERE clause; `number` gives the place of the id in $2 within $1.
+    `select` ends in its WHERE clause; `number` gives the place of the id in $2 within $1, and
+    within the filter in $3 if there is one.
     """
 
     noun: str
@@ -52,8 +53,8 @@ async def read_page(
     db: Database, listing: Listing, asked: PageRequest, scope: str, *filters: str
 ) -> Found:
     """One page; NotFound for a cursor that this list never had."""
-    after = await _place(db, listing, scope, asked.after, param="after")
-    before = await _place(db, listing, scope, asked.before, param="before")
+    after = await _place(db, listing, (scope, *filters), asked.after, param="after")
+    before = await _place(db, listing, (scope, *filters), asked.before, param="before")
     low, high = (after, before) if asked.order == "asc" else (before, after)
     # With `before` alone, the page is the one that ends there: read backwards, then turned.
     backwards = before is not None and after is None
@@ -77,12 +78,13 @@ def bury(scope: str, id: str, number: int, *, now: int) -> Statement:
 
 
 async def _place(
-    db: Database, listing: Listing, scope: str, cursor: str | None, *, param: str
+    db: Database, listing: Listing, within: tuple[str, ...], cursor: str | None, *, param: str
 ) -> int | None:
     if cursor is None:
         return None
     check_id(cursor, listing.prefix, param=param)
-    rows: list[Row] = await db.read(listing.number, scope, cursor)
+    scope, *filters = within
+    rows: list[Row] = await db.read(listing.number, scope, cursor, *filters)
     rows = rows or await db.read(TOMBSTONE, scope, cursor)
     if not rows:
         raise NotFound(listing.noun, cursor)

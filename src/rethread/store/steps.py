@@ -32,7 +32,7 @@ LISTING = Listing(
     noun="run step",
     prefix="step",
     select="SELECT id, body FROM steps WHERE thread_id = $1 AND run_id = $2",
-    number="SELECT number FROM steps WHERE thread_id = $1 AND id = $2",
+    number="SELECT number FROM steps WHERE thread_id = $1 AND id = $2 AND run_id = $3",
 )
 
 

@@ -23,11 +23,13 @@ CREATE TABLE assistants (
 CREATE INDEX assistants_by_project ON assistants (project, number);
 
 -- active_run_id is the lock: a run that is not at its end holds the thread.
+-- buried: the highest number of a deleted message, so that no number is given twice.
 CREATE TABLE threads (
     number {serial},
     id TEXT NOT NULL UNIQUE,
     project TEXT NOT NULL,
     active_run_id TEXT,
+    buried BIGINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL,
     fingerprint {bytes},
     body {bytes} NOT NULL
@@ -101,7 +103,7 @@ CREATE TABLE work (
     claimed BIGINT NOT NULL DEFAULT 0,
     urgent BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX work_waiting ON work (urgent, number) WHERE claimed = 0;
+CREATE INDEX work_waiting ON work (urgent DESC, number) WHERE claimed = 0;
 
 -- The answers that Idempotency-Keys stand for. A stream's answer names its run.
 CREATE TABLE answers (
