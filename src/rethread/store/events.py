@@ -32,13 +32,25 @@ LAST = "SELECT COALESCE(MAX(last), 0) FROM events WHERE thread_id = $1 AND run_i
 # differs: PostgreSQL has no rowid; there it is ctid.
 FORGET = """
 DELETE FROM events WHERE rowid IN (
-    SELECT events.rowid FROM runs JOIN events
-        ON events.thread_id = runs.thread_id AND events.run_id = runs.id
-     WHERE runs.rested_at < $1 LIMIT 500)
+    SELECT events.rowid
+      FROM (SELECT thread_id, id FROM runs WHERE rested_at < $1 ORDER BY rested_at LIMIT 50) AS old
+      JOIN events ON events.thread_id = old.thread_id AND events.run_id = old.id LIMIT 500)
 RETURNING run_id
 """
-
-THREAD = "SELECT 1 FROM threads WHERE id = $1"
+# Runs whose log is gone are not looked at again: there are ever more of them.
+# differs: PostgreSQL has no rowid; there it is ctid.
+FORGOTTEN = """
+UPDATE runs SET rested_at = NULL
+ WHERE rowid IN (SELECT rowid FROM runs WHERE rested_at < $1 ORDER BY rested_at LIMIT 50)
+   AND NOT EXISTS (SELECT 1 FROM events
+                    WHERE events.thread_id = runs.thread_id AND events.run_id = runs.id)
+RETURNING id
+"""
+GOES_ON = """
+SELECT 1 FROM runs WHERE thread_id = $1 AND id = $2
+   AND status IN ('queued', 'in_progress', 'requires_action', 'cancelling')
+   AND EXISTS (SELECT 1 FROM threads WHERE id = $1)
+"""
 
 RECORDS_IN_MEMORY: Final = 64
 
@@ -92,6 +104,8 @@ class EventLog:
         """Let the listeners hear a record that is on disk."""
         recent = self._recent.get(run_id)
         if recent is not None:
+            if recent and recent[-1].last + 1 != record.first:
+                recent.clear()  # who appended what lies between was cancelled: it is on disk
             recent.append(record)
         self._db.notify(topic(run_id))
 
@@ -100,12 +114,13 @@ class EventLog:
     ) -> AsyncGenerator[Record | None]:
         """The records past a number, as they come, to the first that leaves the run at rest.
 
-        None stands for a silence of that length. It also ends when the thread is deleted.
+        None stands for a silence of that length. It also ends when the thread is deleted, and
+        where the run has ended and nothing of its log lies past the number.
         """
         with self._db.listen(topic(run_id)) as wakeup, self._keep_recent(run_id):
-            woken = False
+            is_idle, is_last_look = True, False
             while True:
-                records = self._past(run_id, after)
+                records = None if is_last_look else self._past(run_id, after)
                 if records is None:
                     records = await read(self._db, thread_id, run_id, after=after)
                 for record in records:
@@ -114,12 +129,16 @@ class EventLog:
                         return
                     after = record.last
                 if records:
-                    woken = False
+                    is_idle = False
                     continue
-                if woken and not await self._db.read(THREAD, thread_id):
+                if is_last_look:
                     return
-                woken = await wakeup.wait(timeout_seconds=silence_seconds)
-                if not woken:
+                # Only asked where a look found nothing: in a stream, a record is not a query.
+                if is_idle and not await self._db.read(GOES_ON, thread_id, run_id):
+                    is_last_look = True  # its end may have come after we looked
+                    continue
+                is_idle = True
+                if not await wakeup.wait(timeout_seconds=silence_seconds):
                     yield None
 
     @contextmanager
@@ -175,4 +194,7 @@ async def read_all(db: Database, thread_id: str, run_id: str) -> AsyncIterator[R
 
 async def forget(db: Database, *, rested_before: int) -> bool:
     """Drop a few records of runs that ended before that time; True while there are more."""
-    return bool(await db.write(Statement(FORGET, rested_before)))
+    return bool(
+        await db.write(Statement(FORGET, rested_before))
+        or await db.write(Statement(FORGOTTEN, rested_before))
+    )

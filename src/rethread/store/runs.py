@@ -25,7 +25,7 @@ SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9
 """
 # The status of a run whose thread was deleted is nobody's: no row, so the write is refused.
 REPLACE = """
-UPDATE runs SET status = $4, body = $5, rested_at = $6
+UPDATE runs SET status = $4, body = $5, rested_at = COALESCE($6, rested_at)
  WHERE thread_id = $1 AND id = $2 AND body = $3
    AND EXISTS (SELECT 1 FROM threads WHERE id = $1) RETURNING id
 """
@@ -149,8 +149,7 @@ async def modify(
     db: Database, run: Run, *, old: bytes, new: bytes, also: Sequence[Statement] = ()
 ) -> None:
     """Put the new body in the old one's place; Conflict if the run has moved in between."""
-    rested_at = run.completed_at or run.failed_at or run.cancelled_at
-    if not await db.write(replacing(run, old=old, new=new, rested_at=rested_at), *also):
+    if not await db.write(replacing(run, old=old, new=new), *also):
         raise Conflict(f"Run '{run.id}' has changed at the same time; try again.")
 
 
