@@ -240,9 +240,13 @@ async def _check_has_prompt(
 
 
 async def _open_step(db: Database, thread_id: str, run_id: str) -> Step:
-    """The step that waits for outputs: a run at rest in requires_action always ends in one."""
+    """The step that waits for outputs: a run in requires_action always has one.
+
+    It need not be the last: some models go on writing after their calls.
+    """
     bodies = await steps.of_run(db, thread_id, run_id)
-    return msgspec.json.decode(bodies[-1], type=Step)
+    found = (msgspec.json.decode(body, type=Step) for body in reversed(bodies))
+    return next(step for step in found if step.status == "in_progress")
 
 
 def _with_outputs(step: Step, run: Run, asked: SubmitToolOutputs, now: int) -> Step:

@@ -86,7 +86,8 @@ async def drive(engine: Engine, lease: Lease) -> None:
         engine.db.notify(topic(lease.run_id))
         return
     run = msgspec.json.decode(stored.body, type=Run)
-    if run.status in AT_REST:
+    is_overdue = run.expires_at is not None and run.expires_at <= engine.clock()
+    if run.status in TERMINAL or (run.status == "requires_action" and not is_overdue):
         await engine.db.write(leases.finishing(lease))
         return
     number = await last_number(engine.db, lease.thread_id, lease.run_id)
@@ -179,6 +180,13 @@ class Driver:
             )
         if window.lacks_newest:
             await self._end_incomplete("max_prompt_tokens", [])
+        elif window.lacks_newest:
+            raise ModelError(
+                "The instructions, the tools and the thread's newest message have more tokens than "
+                f"the context window of the model '{self._run.model}' is said to hold "
+                f"({self._engine.context_window(self._run.model)}).",
+                code="invalid_prompt",
+            )
         elif budget_left is not None and budget_left <= 0:
             await self._end_incomplete("max_completion_tokens", [])
         else:
@@ -199,6 +207,7 @@ class Driver:
             last_messages=run.truncation_strategy.last_messages,
             count=self._engine.count_tokens,
             fixed=prompt.fixed_texts(run, self._additional_instructions),
+            run_id=run.id,
         )
 
     def _request(self, window: prompt.Window, budget_left: int | None) -> ChatRequest:
@@ -206,7 +215,9 @@ class Driver:
             self._run,
             window.messages(),
             additional_instructions=self._additional_instructions,
-            is_first_turn=not any(step.type == "tool_calls" for step in self._steps),
+            is_first_turn=not any(
+                step.type == "tool_calls" and step.status == "completed" for step in self._steps
+            ),
             completion_tokens_left=budget_left,
         )
         return structs.replace(request, model=self._engine.resolve_model(self._run.model))

@@ -44,10 +44,17 @@ class Window:
     """The part of a thread that fits, filled from its newest end."""
 
     def __init__(
-        self, *, budget_tokens: int, last_messages: int | None, count: Count, fixed: Sequence[str]
+        self,
+        *,
+        budget_tokens: int,
+        last_messages: int | None,
+        count: Count,
+        fixed: Sequence[str],
+        run_id: str | None = None,
     ) -> None:
         self._left = budget_tokens - sum(count(text) for text in fixed)
         self._messages_left = last_messages
+        self._run_id = run_id
         self._count = count
         self._items: list[_Item] = []
         self._first: _Item | None = None
@@ -57,10 +64,10 @@ class Window:
 
     def keep_first(self, message: Message) -> None:
         """Reserve room for the thread's first message; what is dropped, is dropped behind it."""
-        if not _is_shown(message):
+        if self._messages_left is not None or not _is_shown(message):
             return
         item = self._message_item(message)
-        if self._messages_left is None and item.tokens <= self._left * FIRST_MESSAGE_SHARE:
+        if item.tokens <= self._left * FIRST_MESSAGE_SHARE:
             self._first = item
             self._first_id = message.id
             self._left -= item.tokens
@@ -69,11 +76,12 @@ class Window:
         """Put the next older item in front, or close the window if it does not fit."""
         if self.is_full or not _is_shown(item) or item.id == self._first_id:
             return
-        if isinstance(item, Message) and self._messages_left is not None:
+        # What the run itself has said and called so far always goes with what it answers.
+        if self._messages_left is not None and item.run_id != self._run_id:
             if self._messages_left == 0:
                 self.is_full = True
                 return
-            self._messages_left -= 1
+            self._messages_left -= int(isinstance(item, Message))
         taken = self._message_item(item) if isinstance(item, Message) else self._step_item(item)
         if taken.tokens > self._left:
             self.is_full = True

@@ -52,7 +52,8 @@ class Recorder:
     async def settle(self) -> None:
         """Return once everything recorded is on disk; Replaced if it was refused."""
         if self._flushing is not None:
-            await self._flushing
+            # Whoever stops waiting must not stop the write: it would be on disk, but unknown here.
+            await asyncio.shield(self._flushing)
             self._flushing = None
 
     async def _flush(self) -> None:

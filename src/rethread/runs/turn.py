@@ -228,12 +228,19 @@ class Turn:
     def _call_of(self, piece: ToolCallDelta) -> _Call:
         """The call that a piece belongs to; a new one for a new index, or a new id at an old one.
 
-        Servers differ: some leave the index out or always say 0, some repeat the id.
+        Servers differ: some leave the index out or always say 0, some repeat the id, some say
+        another id in every piece. Only the first piece of a call has its name.
         """
-        for call in reversed(self._calls):
-            same_index = piece.index is None or piece.index == call.upstream_index
-            if same_index and (not piece.id or piece.id == call.id):
+        here = [
+            call
+            for call in reversed(self._calls)
+            if piece.index is None or piece.index == call.upstream_index
+        ]
+        for call in here:
+            if piece.id == call.id:
                 return call
+        if here and not (piece.id and piece.function and piece.function.name):
+            return here[0]
         taken = {call.id for call in self._calls}
         id = piece.id if piece.id and piece.id not in taken else new_id("call")
         self._calls.append(_Call(id, piece.index))
