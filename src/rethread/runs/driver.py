@@ -50,6 +50,7 @@ logger = logging.getLogger("rethread.run")
 MOST_CLAIMS: Final = 4  # a run whose server goes away that often may be why it does
 STOPPED: Final = "The server was restarted in the middle of this step."
 STOPPED_TOO_OFTEN: Final = "The server stopped several times in the middle of this run."
+TOO_LONG: Final = "The thread's newest message does not fit in the model's context window."
 FILTERED: Final = "The model's answer was stopped by its content filter."
 
 RUN_EVENTS: Final[dict[RunStatus, EventName]] = {
@@ -181,12 +182,7 @@ class Driver:
         if window.lacks_newest:
             await self._end_incomplete("max_prompt_tokens", [])
         elif window.lacks_newest:
-            raise ModelError(
-                "The instructions, the tools and the thread's newest message have more tokens than "
-                f"the context window of the model '{self._run.model}' is said to hold "
-                f"({self._engine.context_window(self._run.model)}).",
-                code="invalid_prompt",
-            )
+            raise ModelError(TOO_LONG, code="invalid_prompt")
         elif budget_left is not None and budget_left <= 0:
             await self._end_incomplete("max_completion_tokens", [])
         else:
