@@ -8,6 +8,7 @@
     ├── KeyReused        an idempotency key came again with another request
     ├── Unauthorized     no API key, or a wrong one
     ├── TooLarge         a body past the limit
+    ├── TooSlow          a body that stopped coming
     ├── Raced            a write was refused for a reason that has gone: do it again
     ├── Unavailable      a part that we need does not answer now; trying again may help
     ├── ModelError       the model's server failed a call; `code` is a run's `last_error.code`
@@ -78,6 +79,10 @@ class Unauthorized(RethreadError):
 
 class TooLarge(RethreadError):
     """A request body past the limit."""
+
+
+class TooSlow(RethreadError):
+    """A request body that stopped coming before its end."""
 
 
 class Raced(RethreadError):

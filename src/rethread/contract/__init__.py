@@ -23,6 +23,16 @@ MetadataValue = Annotated[str, Meta(max_length=512)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=16)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARACTERS)]
 
+
+def id_pattern(prefix: Prefix) -> str:
+    """What `check_id` accepts, as a regular expression for the OpenAPI document."""
+    return f"^{prefix}[A-Za-z0-9_-]*$"
+
+
+AssistantId = Annotated[str, Meta(extra_json_schema={"pattern": id_pattern("asst")})]
+FileId = Annotated[str, Meta(extra_json_schema={"pattern": id_pattern("file")})]
+VectorStoreId = Annotated[str, Meta(extra_json_schema={"pattern": id_pattern("vs")})]
+
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID_CHARACTERS: Final = re.compile(r"[A-Za-z0-9_-]*\Z")
 

@@ -1,14 +1,17 @@
 """Messages: what was said in a thread, by the user or by an assistant."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
-from rethread.contract import Metadata, Request, Text, check_id, new_id
+from rethread.contract import FileId, Metadata, Request, Text, check_id, new_id
 from rethread.contract.tools import AttachmentTool, Strict
 from rethread.errors import Invalid
 
 Detail = Literal["auto", "low", "high"]
+# In any case: what `_check_image_url` accepts.
+IMAGE_URL: Final = "^([Hh][Tt][Tt][Pp][Ss]?://|[Dd][Aa][Tt][Aa]:[Ii][Mm][Aa][Gg][Ee]/)"
+ImageUrl = Annotated[str, Meta(extra_json_schema={"pattern": IMAGE_URL})]
 MessageStatus = Literal["in_progress", "incomplete", "completed"]
 IncompleteReason = Literal[
     "content_filter", "max_tokens", "run_cancelled", "run_expired", "run_failed"
@@ -24,7 +27,7 @@ class TextInput(Strict, tag_field="type", tag="text", frozen=True):
 class ImageUrlInput(Strict, frozen=True):
     """An image by its URL (http, https or data)."""
 
-    url: Annotated[str, Meta(extra_json_schema={"format": "uri"})]
+    url: ImageUrl
     detail: Detail | None = None
 
 
@@ -37,7 +40,7 @@ class ImageUrlPart(Strict, tag_field="type", tag="image_url", frozen=True):
 class ImageFileInput(Strict, frozen=True):
     """An image by the id of its file."""
 
-    file_id: str
+    file_id: FileId
     detail: Detail | None = None
 
 
@@ -108,7 +111,7 @@ Part = TextPart | ImageUrlPart | ImageFilePart | RefusalPart
 class Attachment(Strict, frozen=True):
     """A file, and the tools that it is for."""
 
-    file_id: str
+    file_id: FileId
     tools: list[AttachmentTool]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from rethread.contract import Metadata, Request, check_id
+from rethread.contract import AssistantId, Metadata, Request, check_id
 from rethread.contract.assistants import ModelName
 from rethread.contract.messages import CreateMessage
 from rethread.contract.threads import CreateThread
@@ -48,7 +48,7 @@ class TruncationStrategy(Strict, frozen=True):
 class RunOptions(Request, frozen=True):
     """What both ways of creating a run take."""
 
-    assistant_id: str
+    assistant_id: AssistantId
     model: ModelName | None = None
     instructions: str | None = None
     tools: RunTools | None = None

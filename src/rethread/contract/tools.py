@@ -8,13 +8,21 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
-from rethread.contract import Metadata, Request, check_id
+from rethread.contract import FileId, Metadata, Request, VectorStoreId, check_id
 from rethread.errors import Invalid
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
-FunctionName = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]+$", max_length=64)]
+# `$` would let a newline stand behind the name, here but not in the document's dialect.
+FunctionName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-zA-Z0-9_-]+\Z",
+        max_length=64,
+        extra_json_schema={"pattern": "^[a-zA-Z0-9_-]+$"},
+    ),
+]
 ResultCount = Annotated[int, Meta(ge=1, le=50)]
 Score = Annotated[float, Meta(ge=0, le=1)]
 Ranker = Literal["auto", "default_2024_08_21"]
@@ -133,7 +141,7 @@ ToolChoice = (
 class CodeInterpreterResources(Strict, frozen=True):
     """Files that code may read."""
 
-    file_ids: Annotated[list[str], Meta(max_length=20)] | None = None
+    file_ids: Annotated[list[FileId], Meta(max_length=20)] | None = None
 
 
 class NewVectorStore(Strict, frozen=True):
@@ -147,7 +155,7 @@ class NewVectorStore(Strict, frozen=True):
 class FileSearchResources(Strict, frozen=True):
     """Vector stores that file_search looks into; one at most."""
 
-    vector_store_ids: Annotated[list[str], Meta(max_length=1)] | None = None
+    vector_store_ids: Annotated[list[VectorStoreId], Meta(max_length=1)] | None = None
     vector_stores: Annotated[list[NewVectorStore], Meta(max_length=1)] | None = None
 
 

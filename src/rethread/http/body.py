@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from rethread.errors import RethreadError, TooLarge
+from rethread.errors import RethreadError, TooLarge, TooSlow
 from rethread.http.request import Receive, Scope
 
 SILENCE_SECONDS: Final = 30.0  # longest wait for the next piece of a body
@@ -17,7 +17,7 @@ class ClientGone(RethreadError):
 
 
 async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
-    """The whole body; TooLarge as soon as it is known to be past the limit."""
+    """The whole body; TooLarge as soon as it is known to be past the limit, or TooSlow."""
     declared = dict(scope["headers"]).get(b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
@@ -28,7 +28,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
             async with asyncio.timeout(SILENCE_SECONDS):
                 message = await receive()
         except TimeoutError:
-            raise ClientGone("The request's body stopped coming.") from None
+            raise TooSlow(f"The request's body stopped coming for {SILENCE_SECONDS:g} s.") from None
         if message["type"] == "http.disconnect":
             raise ClientGone("The client went away in the middle of its request.")
         chunk = message.get("body", b"")

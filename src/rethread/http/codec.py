@@ -1,5 +1,6 @@
 """Bytes to a checked type, with the contract's words when they don't fit; and back to bytes."""
 
+import math
 from functools import cache
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -17,6 +18,8 @@ A = TypeVar("A", bound=Asked)
 
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
+MAX_EXACT: Final = 2**53  # floats are whole numbers from here on, whatever was written
+MAX_NESTING: Final = 128  # levels of JSON; some way below where decoders and walkers give up
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -24,6 +27,8 @@ encode: Final = msgspec.json.Encoder().encode
 def decode(request: Request, wanted: type[A]) -> A:
     """The body as its type; Invalid, in OpenAI's words, if it is not one. An empty body is `{}`."""
     body = request.body if request.body.strip() else b"{}"
+    if body.count(b"{") + body.count(b"[") > MAX_NESTING:
+        _check_nesting(body)
     try:
         asked: A = _decoder(wanted).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -159,14 +164,51 @@ def _decode_slowly(body: bytes, wanted: type[A], *, ignore_unknown: bool) -> A:
 def _any_json(body: bytes) -> Any:
     try:
         body.decode("utf-8")
-        return msgspec.json.decode(body)
+        return _any_decoder.decode(body)
     except UnicodeDecodeError as problem:
         raise Invalid(f"The body of your request is not valid UTF-8: {problem}.") from problem
     except RecursionError as problem:
-        raise Invalid("The body of your request is nested too deeply.") from problem
-    except msgspec.DecodeError as problem:
+        raise _too_deep() from problem
+    except (msgspec.DecodeError, ValueError) as problem:
         raise Invalid(
             "We could not parse the JSON body of your request. (HINT: This likely means you "
             "aren't using your HTTP library correctly. The API expects a JSON payload, but what "
             f"was sent was not valid JSON: {problem}.)"
         ) from problem
+
+
+def _number(text: str) -> float:
+    """A number that was written with a point or an exponent; 1.0 is an integer, as JSON has it."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:20]} is out of range")
+    return int(value) if value.is_integer() and abs(value) < MAX_EXACT else value
+
+
+_any_decoder: Final = msgspec.json.Decoder(float_hook=_number)
+
+
+def _check_nesting(body: bytes) -> None:
+    """Refuse what is nested deeper than those can follow who walk it later on."""
+    try:
+        level: list[Any] = [msgspec.json.decode(body)]
+    except RecursionError as problem:
+        raise _too_deep() from problem
+    except (msgspec.DecodeError, ValueError):
+        return  # said better by whoever knows what was wanted
+    for _ in range(MAX_NESTING + 1):
+        members = (
+            member
+            for value in level
+            for member in (value.values() if isinstance(value, dict) else value)
+        )
+        level = [member for member in members if isinstance(member, dict | list)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> Invalid:
+    return Invalid(
+        f"The body of your request is nested too deeply: {MAX_NESTING} levels are the most."
+    )

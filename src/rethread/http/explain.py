@@ -196,7 +196,7 @@ def _check_string(value: Any, kind: inspect.StrType, at: str) -> Invalid | None:
     if kind.pattern is not None and not re.search(kind.pattern, value):
         return Invalid(
             f"Invalid '{at}': string does not match pattern. Expected a string that matches the "
-            f"pattern '{kind.pattern}'.",
+            "pattern '" + kind.pattern.replace(r"\Z", "$") + "'.",
             param=at,
             code="invalid_value",
         )

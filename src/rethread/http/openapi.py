@@ -1,5 +1,288 @@
-"""stub"""
+"""The OpenAPI document: what is served, told by the types that validate requests and answers.
+
+Made at the first request and kept. Which operation asks and answers what stands in
+`operations.py`; what a type allows, in `contract`. Only what no type says is written here.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final, get_args
+
+import msgspec
+from msgspec import UNSET, Struct, inspect
+
+from rethread import __version__
+from rethread.contract import ErrorBody, Prefix, id_pattern
+from rethread.contract.events import EventName
+from rethread.contract.steps import Include
+from rethread.http.codec import DEFAULT_LIMIT, MAX_LIMIT, encode
+from rethread.http.operations import OPERATIONS, Document, Operation
+
+Schema = dict[str, Any]
+
+VERSION: Final = "3.1.0"
+REF: Final = "#/components/schemas/{name}"
+
+PATH_PREFIXES: Final[Mapping[str, Prefix]] = {
+    "assistant_id": "asst",
+    "thread_id": "thread",
+    "message_id": "msg",
+    "run_id": "run",
+    "step_id": "step",
+}
+# Statuses and when they come; all of them carry the same shape.
+ERRORS: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("Invalid", "The request breaks the contract, or the object's state refuses it now."),
+    401: ("Unauthorized", "No API key, or a wrong one."),
+    404: ("NotFound", "An id that this project does not have."),
+    408: ("TooSlow", "The body stopped coming."),
+    409: ("KeyReused", "The Idempotency-Key stands for another request."),
+    413: ("TooLarge", "The body is past the limit."),
+    503: ("Unavailable", "A part that is needed does not answer now; try again."),
+}
+SECURITY: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+}
 
 
+@cache
 def document() -> bytes:
-    return b"{}"
+    """The document as JSON."""
+    return encode(
+        {
+            "openapi": VERSION,
+            "info": {
+                "title": "rethread",
+                "summary": "The Assistants API, on your own server",
+                "version": __version__,
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "servers": [{"url": "/v1"}],
+            "security": [{name: []} for name in SECURITY],
+            "paths": _paths(),
+            "components": {
+                "schemas": _schemas(),
+                "responses": {name: _error(text) for name, text in ERRORS.values()},
+                "securitySchemes": SECURITY,
+            },
+        }
+    )
+
+
+def id_schema(prefix: Prefix, *, may_be_empty: bool = False) -> Schema:
+    """What `check_id` accepts; the empty text stands for an absent cursor."""
+    pattern = id_pattern(prefix)
+    return {"type": "string", "pattern": f"^$|{pattern}" if may_be_empty else pattern}
+
+
+def _paths() -> dict[str, dict[str, Any]]:
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return paths
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [_tag(operation.path)],
+        "parameters": [
+            *_path_parameters(operation),
+            *_query_parameters(operation),
+            *_header_parameters(operation),
+        ],
+        "responses": {"200": _answer(operation), **_refusals(operation)},
+    }
+    if not operation.needs_key:
+        told["security"] = []
+    if operation.asks is not None:
+        schema = _ref(operation.asks.__name__)
+        required = bool(_required(operation.asks))
+        told["requestBody"] = {"required": required, "content": _json(schema)}
+    return told
+
+
+def _tag(path: str) -> str:
+    segments = path.strip("/").split("/")
+    for noun in ("runs", "messages", "threads", "assistants", "models"):
+        if noun in segments:
+            return noun.capitalize()
+    return "Server"
+
+
+# Parameters
+
+
+def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": id_schema(PATH_PREFIXES[name])
+            if name in PATH_PREFIXES
+            else {"type": "string", "minLength": 1},
+        }
+        for name in names
+    ]
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = []
+    if operation.lists is not None:
+        limit = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+        order = {"type": "string", "enum": ["asc", "desc"], "default": "desc"}
+        cursor = id_schema(operation.lists, may_be_empty=True)
+        parameters += [
+            _query("limit", limit, "How many objects a page holds at most."),
+            _query("order", order, "By creation: the newest first, unless told otherwise."),
+            _query("after", cursor, "What comes behind this object, in the list's order."),
+            _query("before", cursor, "What comes in front of this object, in the list's order."),
+        ]
+    if operation.has_run_id:
+        run_id = id_schema("run", may_be_empty=True)
+        parameters.append(_query("run_id", run_id, "Only what this run wrote."))
+    if operation.has_include:
+        items = {"type": "string", "enum": list(get_args(Include))}
+        parameters.append(
+            _query("include[]", {"type": "array", "items": items}, "What else a step shows.")
+        )
+    return parameters
+
+
+def _query(name: str, schema: Schema, description: str) -> dict[str, Any]:
+    # Some SDKs send a null as the bare name: it means absent there too.
+    allowed = {} if schema["type"] == "array" else {"allowEmptyValue": True}
+    return {"name": name, "in": "query", "description": description, "schema": schema, **allowed}
+
+
+def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
+    parameters = []
+    if operation.is_beta:
+        beta = {"type": "string", "enum": ["assistants=v2"]}
+        parameters.append(_header("OpenAI-Beta", beta, "May be absent."))
+    if operation.method == "POST":
+        key = {"type": "string"}
+        text = "Sent again within 24 hours with the same request, the first answer comes again."
+        parameters.append(_header("Idempotency-Key", key, text))
+    if operation.locks:
+        wish = {"type": "string", "enum": ["reject", "wait", "retry"]}
+        text = "What to do while a run holds the thread; the server's setting, unless told."
+        parameters.append(_header("Rethread-On-Active-Run", wish, text))
+    return parameters
+
+
+def _header(name: str, schema: Schema, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+# Answers
+
+
+def _answer(operation: Operation) -> dict[str, Any]:
+    name = operation.answers.__name__
+    schema = _ref(_list_name(name) if operation.lists else name)
+    content = {"application/json": {"schema": schema}}
+    if operation.streams:
+        text = f"Server-sent events: {', '.join(get_args(EventName))}; at the end, done."
+        content["text/event-stream"] = {"schema": {"type": "string", "description": text}}
+    return {"description": operation.summary, "content": content}
+
+
+def _refusals(operation: Operation) -> dict[str, Any]:
+    is_post = operation.method == "POST"
+    names_something = "{" in operation.path or operation.lists or operation.streams
+    came = {
+        400: operation.is_beta,
+        401: operation.needs_key,
+        404: names_something,
+        408: is_post,
+        409: is_post,
+        413: is_post,
+        503: operation.needs_key,
+    }
+    refusals: dict[str, Any] = {
+        str(status): {"$ref": f"#/components/responses/{ERRORS[status][0]}"}
+        for status, comes in came.items()
+        if comes
+    }
+    if operation.path == "/readyz":
+        refusals["503"] = {"description": "Not ready", "content": _json(_ref("Readiness"))}
+    return refusals
+
+
+def _error(description: str) -> dict[str, Any]:
+    return {"description": description, "content": _json(_ref(ErrorBody.__name__))}
+
+
+def _json(schema: Schema) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+# Schemas
+
+
+def _schemas() -> dict[str, Schema]:
+    asked = [operation.asks for operation in OPERATIONS if operation.asks is not None]
+    answered = [ErrorBody, *(operation.answers for operation in OPERATIONS)]
+    _, schemas = msgspec.json.schema_components([*asked, *answered], ref_template=REF)
+    in_requests = {kind.cls for kind in _structs_in(asked)}
+    for kind in _structs_in(answered):
+        # An answer leaves nothing out: what has a default is there all the same.
+        if kind.cls not in in_requests and kind.cls is not Document:
+            tag = [] if kind.tag_field is None else [kind.tag_field]
+            schemas[kind.cls.__name__]["required"] = tag + _always_there(kind)
+    for operation in OPERATIONS:
+        if operation.lists is not None:
+            name = operation.answers.__name__
+            schemas[_list_name(name)] = _list_schema(name)
+    return schemas
+
+
+def _list_name(name: str) -> str:
+    return f"List{name}s"
+
+
+def _list_schema(name: str) -> Schema:
+    end = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    properties = {
+        "object": {"enum": ["list"]},
+        "data": {"type": "array", "items": _ref(name)},
+        "first_id": end,
+        "last_id": end,
+        "has_more": {"type": "boolean"},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": REF.format(name=name)}
+
+
+def _required(kind: type[Struct]) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(kind) if field.required]
+
+
+def _always_there(kind: inspect.StructType) -> list[str]:
+    fields = msgspec.structs.fields(kind.cls)
+    return [field.encode_name for field in fields if field.default is not UNSET]
+
+
+def _structs_in(types: Iterable[Any]) -> list[inspect.StructType]:
+    """Every Struct that the types are made of."""
+    found: dict[type[Struct], inspect.StructType] = {}
+    waiting: list[Any] = list(inspect.multi_type_info(types))
+    while waiting:
+        kind = waiting.pop()
+        match kind:
+            case inspect.StructType(cls=cls) if cls not in found:
+                found[cls] = kind
+                waiting += [field.type for field in kind.fields]
+            case inspect.UnionType(types=members):
+                waiting += members
+            case inspect.ListType(item_type=member) | inspect.DictType(value_type=member):
+                waiting.append(member)
+    return list(found.values())

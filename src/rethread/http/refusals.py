@@ -29,6 +29,8 @@ def refusal(problem: errors.RethreadError) -> Reply:
             return Reply(error_body(message, code=code), 401)
         case errors.TooLarge():
             return Reply(error_body(message, code="request_too_large"), 413, (CLOSE,))
+        case errors.TooSlow():
+            return Reply(error_body(message, code="request_timeout"), 408, (CLOSE,))
         case errors.Raced() | errors.Unavailable():
             return Reply(error_body(message, type="server_error"), 503, (RETRY_AFTER,))
         case _:

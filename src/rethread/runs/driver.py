@@ -19,10 +19,8 @@ from msgspec import structs
 from rethread.contract.chat import ChatRequest
 from rethread.contract.events import Event, EventName
 from rethread.contract.runs import (
-    CachedTokens,
     CalledFunction,
     LastError,
-    ReasoningTokens,
     RequiredAction,
     RequiredToolCall,
     RequiredToolCalls,
@@ -39,11 +37,13 @@ from rethread.runs.commands import interrupt_topic, rest_topic
 from rethread.runs.lifecycle import AT_REST, TERMINAL, move
 from rethread.runs.recorder import Recorder, Replaced
 from rethread.runs.turn import Ending, Turn
+from rethread.runs.usage import added, estimated
 from rethread.store import leases, runs, steps
 from rethread.store.database import Database, Statement
-from rethread.store.events import EventLog, last_number, topic
+from rethread.store.events import EventLog, topic
 from rethread.store.leases import Lease
 from rethread.store.runs import StoredRun
+from rethread.store.wakeups import Wakeup
 
 logger = logging.getLogger("rethread.run")
 
@@ -91,8 +91,7 @@ async def drive(engine: Engine, lease: Lease) -> None:
     if run.status in TERMINAL or (run.status == "requires_action" and not is_overdue):
         await engine.db.write(leases.finishing(lease))
         return
-    number = await last_number(engine.db, lease.thread_id, lease.run_id)
-    recorder = Recorder(engine.log, lease, last_number=number)
+    recorder = Recorder(engine.log, lease, last_number=stored.last_event)
     driver = Driver(engine, lease, recorder, run, stored)
     try:
         await driver.drive()
@@ -121,18 +120,34 @@ class Driver:
 
     async def drive(self) -> None:
         """The run from where it stands to its next rest."""
-        bodies = await steps.of_run(self._engine.db, self._run.thread_id, self._run.id)
-        self._steps = [msgspec.json.decode(body, type=Step) for body in bodies]
-        for step in self._steps:
-            self._spent = added(self._spent, step.usage)
-        if interruption := self._interruption():
-            await self._interrupt(interruption)
-        elif await self._take_up():
-            turn = Turn(self._run, offered=prompt.offered(self._run))
+        if self._run.started_at is not None:
+            bodies = await steps.of_run(self._engine.db, self._run.thread_id, self._run.id)
+            self._steps = [msgspec.json.decode(body, type=Step) for body in bodies]
+            for step in self._steps:
+                self._spent = added(self._spent, step.usage)
+        # From here on an interruption is heard; what came before, the first commit notices.
+        with self._engine.db.listen(interrupt_topic(self._run.id)) as wakeup:
+            if interruption := self._interruption():
+                await self._interrupt(interruption)
+                return
+            window = self._window()
+            # Read while the disk takes the first commit: nothing is added to a held thread.
+            filling = asyncio.create_task(
+                history.fill(self._engine.db, self._run.thread_id, window)
+            )
             try:
-                await self._answer(turn)
-            except ModelError as problem:
-                await self._fail(problem, turn)
+                if not await self._take_up():
+                    return
+                turn = Turn(self._run, offered=prompt.offered(self._run))
+                try:
+                    prompt.check_supported(self._run)
+                    await filling
+                    await self._answer(turn, window, wakeup)
+                except ModelError as problem:
+                    await self._fail(problem, turn)
+            finally:
+                filling.cancel()
+                await asyncio.gather(filling, return_exceptions=True)
 
     def write_log_line(self) -> None:
         """The run's one line: ids, status and times, never what was said."""
@@ -168,26 +183,22 @@ class Driver:
             raise Replaced
         return True
 
-    async def _answer(self, turn: Turn) -> None:
-        prompt.check_supported(self._run)
-        window = self._window()
-        await history.fill(self._engine.db, self._run.thread_id, window)
+    async def _answer(self, turn: Turn, window: prompt.Window, wakeup: Wakeup) -> None:
         budget_left = self._completion_tokens_left()
         if window.lacks_newest and self._run.max_prompt_tokens is None:
             raise ModelError(
-                "The newest message does not fit into the model's context window, which is set to "
-                f"{self._engine.context_window(self._run.model)} tokens (context_window).",
+                "The instructions, the tools and the thread's newest message have more tokens than "
+                f"the context window of the model '{self._run.model}' is said to hold "
+                f"({self._engine.context_window(self._run.model)}).",
                 code="invalid_prompt",
             )
         if window.lacks_newest:
             await self._end_incomplete("max_prompt_tokens", [])
-        elif window.lacks_newest:
-            raise ModelError(TOO_LONG, code="invalid_prompt")
         elif budget_left is not None and budget_left <= 0:
             await self._end_incomplete("max_completion_tokens", [])
         else:
             request = self._request(window, budget_left)
-            interruption = await self._call_model(request, turn)
+            interruption = await self._call_model(request, turn, wakeup)
             if interruption:
                 await self._interrupt(interruption, turn)
             else:
@@ -222,22 +233,24 @@ class Driver:
         budget = self._run.max_completion_tokens
         return None if budget is None else budget - self._spent.completion_tokens
 
-    async def _call_model(self, request: ChatRequest, turn: Turn) -> Interruption | None:
+    async def _call_model(
+        self, request: ChatRequest, turn: Turn, wakeup: Wakeup
+    ) -> Interruption | None:
         """Stream the answer into the log; what has cut it short, or None if it is whole."""
-        with self._engine.db.listen(interrupt_topic(self._run.id)) as wakeup:
-            streaming = asyncio.create_task(self._stream(request, turn))
-            try:
-                while not streaming.done():
-                    if interruption := await self._look_for_interruption():
-                        return interruption
-                    waking = asyncio.create_task(wakeup.wait(timeout_seconds=self._seconds_left()))
-                    await asyncio.wait({streaming, waking}, return_when=asyncio.FIRST_COMPLETED)
-                    waking.cancel()
-                await streaming
-                return None
-            finally:
-                streaming.cancel()
-                await asyncio.wait({streaming})
+        streaming = asyncio.create_task(self._stream(request, turn))
+        try:
+            while True:
+                waking = asyncio.create_task(wakeup.wait(timeout_seconds=self._seconds_left()))
+                await asyncio.wait({streaming, waking}, return_when=asyncio.FIRST_COMPLETED)
+                waking.cancel()
+                if streaming.done():
+                    await streaming
+                    return None
+                if interruption := await self._look_for_interruption():
+                    return interruption
+        finally:
+            streaming.cancel()
+            await asyncio.wait({streaming})
 
     async def _stream(self, request: ChatRequest, turn: Turn) -> None:
         async with aclosing(self._engine.provider.stream(request)) as chunks:
@@ -250,7 +263,7 @@ class Driver:
         await self._recorder.settle()
 
     async def _finish(self, turn: Turn, request: ChatRequest) -> None:
-        usage = turn.usage or self._estimated(request, turn)
+        usage = turn.usage or estimated(request, turn.written, count=self._engine.count_tokens)
         ending = turn.end(usage=usage, now=self._now())
         self._spent = added(self._spent, usage)
         match ending.kind:
@@ -370,30 +383,5 @@ class Driver:
         assert self._run.expires_at is not None
         return self._run.expires_at - self._engine.clock()
 
-    def _estimated(self, request: ChatRequest, turn: Turn) -> Usage:
-        """Our own count, for a model server that reports no usage."""
-        count = self._engine.count_tokens
-        asked = sum(count(str(message.content or "")) for message in request.messages)
-        written = count(turn.written)
-        return Usage(prompt_tokens=asked, completion_tokens=written, total_tokens=asked + written)
-
     def _now(self) -> int:
         return int(self._engine.clock())
-
-
-def added(spent: Usage, usage: Usage | None) -> Usage:
-    """The sum of both."""
-    if usage is None:
-        return spent
-    cached = spent.prompt_token_details.cached_tokens + usage.prompt_token_details.cached_tokens
-    reasoning = (
-        spent.completion_tokens_details.reasoning_tokens
-        + usage.completion_tokens_details.reasoning_tokens
-    )
-    return Usage(
-        prompt_tokens=spent.prompt_tokens + usage.prompt_tokens,
-        completion_tokens=spent.completion_tokens + usage.completion_tokens,
-        total_tokens=spent.total_tokens + usage.total_tokens,
-        prompt_token_details=CachedTokens(cached),
-        completion_tokens_details=ReasoningTokens(reasoning),
-    )

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import structs
 
 from rethread.contract import new_id
-from rethread.contract.chat import ChatUsage, Chunk, ToolCallDelta
+from rethread.contract.chat import Chunk, ToolCallDelta
 from rethread.contract.events import Event, EventName
 from rethread.contract.messages import (
     IncompleteReason,
@@ -28,9 +28,7 @@ from rethread.contract.messages import (
     TextValue,
 )
 from rethread.contract.runs import (
-    CachedTokens,
     LastError,
-    ReasoningTokens,
     Run,
     RunStatus,
     Usage,
@@ -58,6 +56,7 @@ from rethread.runs.lifecycle import (
     new_message,
     new_step,
 )
+from rethread.runs.usage import counted
 
 TurnEnd = Literal["answered", "called_functions", "length", "content_filter"]
 
@@ -315,22 +314,6 @@ class Turn:
             FunctionCall(id=call.id, function=FunctionResult(call.name, call.arguments))
             for call in self._calls
         ]
-
-
-def counted(usage: ChatUsage) -> Usage:
-    """The model server's usage as a run shows it."""
-    prompt = usage.prompt_tokens_details
-    completion = usage.completion_tokens_details
-    return Usage(
-        prompt_tokens=usage.prompt_tokens or 0,
-        completion_tokens=usage.completion_tokens or 0,
-        total_tokens=usage.total_tokens
-        or (usage.prompt_tokens or 0) + (usage.completion_tokens or 0),
-        prompt_token_details=CachedTokens((prompt and prompt.cached_tokens) or 0),
-        completion_tokens_details=ReasoningTokens(
-            (completion and completion.reasoning_tokens) or 0
-        ),
-    )
 
 
 def merged(events: list[Event]) -> list[Event]:

@@ -35,7 +35,9 @@ SELECT body FROM runs
    AND EXISTS (SELECT 1 FROM threads WHERE id = $1 AND project = $3)
 """
 TO_DRIVE = """
-SELECT body, additional_instructions FROM runs
+SELECT body, additional_instructions,
+       (SELECT COALESCE(MAX(last), 0) FROM events WHERE thread_id = $1 AND run_id = $2)
+  FROM runs
  WHERE thread_id = $1 AND id = $2 AND EXISTS (SELECT 1 FROM threads WHERE id = $1)
 """
 NUMBER = "SELECT number FROM runs WHERE thread_id = $1 AND id = $2"
@@ -59,6 +61,7 @@ class StoredRun(NamedTuple):
 
     body: bytes
     additional_instructions: str | None
+    last_event: int
 
 
 def taking_thread(project: str, thread_id: str, run_id: str) -> Statement:
@@ -134,8 +137,9 @@ async def to_drive(db: Database, thread_id: str, run_id: str) -> StoredRun | Non
     rows = await db.read(TO_DRIVE, thread_id, run_id)
     if not rows:
         return None
-    body, additional = rows[0]
-    return StoredRun(bytes(body), None if additional is None else bytes(additional).decode())
+    body, additional, last_event = rows[0]
+    told = None if additional is None else bytes(additional).decode()
+    return StoredRun(bytes(body), told, last_event)
 
 
 async def page(db: Database, project: str, thread_id: str, asked: PageRequest) -> Found:

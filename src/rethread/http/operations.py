@@ -1,0 +1,168 @@
+"""What each row of `routes.py` asks and answers, for the OpenAPI document to tell.
+
+Says nothing of how a request is handled. The rule: one row here for one row there; a test
+compares the two, and another holds the served answers against what stands here.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+from msgspec import Struct
+
+from rethread.contract import Deleted, ModelObject, ModelPage, Prefix
+from rethread.contract import Request as Asked
+from rethread.contract.assistants import Assistant, CreateAssistant, ModifyAssistant
+from rethread.contract.messages import CreateMessage, Message, ModifyMessage
+from rethread.contract.runs import (
+    CreateRun,
+    CreateThreadAndRun,
+    ModifyRun,
+    Run,
+    SubmitToolOutputs,
+)
+from rethread.contract.steps import Step
+from rethread.contract.threads import CreateThread, ModifyThread, Thread
+
+
+class Alive(Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(Struct, frozen=True):
+    """Whether requests can be served; `upstream` is only shown."""
+
+    status: Literal["ready", "not ready"]
+    store: str
+    upstream: str
+
+
+class Document(Struct, frozen=True):
+    """An OpenAPI document: this one."""
+
+    openapi: str
+
+
+class Operation(NamedTuple):
+    """One row. `lists` is the prefix of a list's ids; `answers` is then what its pages hold."""
+
+    id: str
+    route: str
+    summary: str
+    answers: type[Struct]
+    asks: type[Asked] | None = None
+    lists: Prefix | None = None
+    streams: bool = False  # an event stream instead, where the body says `stream`
+    has_include: bool = False
+    has_run_id: bool = False
+    locks: bool = False  # refused or held while a run holds the thread
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.route.split(" ")[0]
+
+    @property
+    def path(self) -> str:
+        """The path, without a prefix."""
+        return self.route.split(" ")[1]
+
+    @property
+    def is_beta(self) -> bool:
+        """Whether the OpenAI-Beta header is looked at."""
+        return self.path.startswith(("/assistants", "/threads"))
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether it is answered to the holder of a key only."""
+        return self.is_beta or self.path.startswith("/models")
+
+
+A: Final = "/assistants/{assistant_id}"
+T: Final = "/threads/{thread_id}"
+M: Final = f"{T}/messages/{{message_id}}"
+R: Final = f"{T}/runs/{{run_id}}"
+
+# The ids of OpenAI's operations are spelled as theirs, so that generated clients agree.
+OPERATIONS: Final = (
+    Operation("listAssistants", "GET /assistants", "List assistants", Assistant, lists="asst"),
+    Operation(
+        "createAssistant",
+        "POST /assistants",
+        "Create an assistant",
+        Assistant,
+        asks=CreateAssistant,
+    ),
+    Operation("getAssistant", f"GET {A}", "Retrieve an assistant", Assistant),
+    Operation(
+        "modifyAssistant", f"POST {A}", "Modify an assistant", Assistant, asks=ModifyAssistant
+    ),
+    Operation("deleteAssistant", f"DELETE {A}", "Delete an assistant", Deleted),
+    Operation("createThread", "POST /threads", "Create a thread", Thread, asks=CreateThread),
+    Operation(
+        "createThreadAndRun",
+        "POST /threads/runs",
+        "Create a thread and run it",
+        Run,
+        asks=CreateThreadAndRun,
+        streams=True,
+    ),
+    Operation("getThread", f"GET {T}", "Retrieve a thread", Thread),
+    Operation("modifyThread", f"POST {T}", "Modify a thread", Thread, asks=ModifyThread),
+    Operation("deleteThread", f"DELETE {T}", "Delete a thread with its messages and runs", Deleted),
+    Operation(
+        "listMessages",
+        f"GET {T}/messages",
+        "List a thread's messages",
+        Message,
+        lists="msg",
+        has_run_id=True,
+    ),
+    Operation(
+        "createMessage",
+        f"POST {T}/messages",
+        "Add a message to a thread",
+        Message,
+        asks=CreateMessage,
+        locks=True,
+    ),
+    Operation("getMessage", f"GET {M}", "Retrieve a message", Message),
+    Operation(
+        "modifyMessage", f"POST {M}", "Modify a message's metadata", Message, asks=ModifyMessage
+    ),
+    Operation("deleteMessage", f"DELETE {M}", "Delete a message", Deleted),
+    Operation("listRuns", f"GET {T}/runs", "List a thread's runs", Run, lists="run"),
+    Operation(
+        "createRun",
+        f"POST {T}/runs",
+        "Run a thread",
+        Run,
+        asks=CreateRun,
+        streams=True,
+        has_include=True,
+        locks=True,
+    ),
+    Operation("getRun", f"GET {R}", "Retrieve a run", Run),
+    Operation("modifyRun", f"POST {R}", "Modify the metadata of a run", Run, asks=ModifyRun),
+    Operation("cancelRun", f"POST {R}/cancel", "Cancel a run", Run),
+    Operation(
+        "listRunSteps", f"GET {R}/steps", "List a run's steps", Step, lists="step", has_include=True
+    ),
+    Operation(
+        "getRunStep", f"GET {R}/steps/{{step_id}}", "Retrieve a run step", Step, has_include=True
+    ),
+    Operation(
+        "submitToolOuputsToRun",
+        f"POST {R}/submit_tool_outputs",
+        "Give a run the outputs of all the calls that it waits for",
+        Run,
+        asks=SubmitToolOutputs,
+        streams=True,
+    ),
+    Operation("listModels", "GET /models", "List the models and aliases", ModelPage),
+    Operation("retrieveModel", "GET /models/{model}", "Retrieve a model", ModelObject),
+    Operation("getHealthz", "GET /healthz", "Tell that the process is alive", Alive),
+    Operation("getHealth", "GET /health", "Tell that the process is alive", Alive),
+    Operation("getReadyz", "GET /readyz", "Tell whether requests can be served", Readiness),
+    Operation("getOpenapi", "GET /openapi.json", "Give this document", Document),
+)
