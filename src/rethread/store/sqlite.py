@@ -99,8 +99,11 @@ class Sqlite:
         return await write.done
 
     async def check_writable(self) -> None:
-        """Unavailable if a write would fail now: a row is written, though nothing changes."""
-        await self.write(Statement("UPDATE schema_versions SET name = name"))
+        """Unavailable if a write would fail now: a row comes and goes, so something is written."""
+        await self.write(
+            Statement("INSERT INTO schema_versions (number, name) VALUES (-1, '')"),
+            Statement("DELETE FROM schema_versions WHERE number < 0"),
+        )
 
     def notify(self, topic: str) -> None:
         """Wake those who listen to the topic."""
