@@ -14,15 +14,9 @@ from rethread.errors import Invalid
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
-# `$` would let a newline stand behind the name, here but not in the document's dialect.
-FunctionName = Annotated[
-    str,
-    Meta(
-        pattern=r"^[a-zA-Z0-9_-]+\Z",
-        max_length=64,
-        extra_json_schema={"pattern": "^[a-zA-Z0-9_-]+$"},
-    ),
-]
+# `$` would let a newline stand behind the name; clients are shown `$`, which in their dialect
+# does not.
+FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]+\Z", max_length=64)]
 ResultCount = Annotated[int, Meta(ge=1, le=50)]
 Score = Annotated[float, Meta(ge=0, le=1)]
 Ranker = Literal["auto", "default_2024_08_21"]

@@ -1,6 +1,8 @@
 """Bytes to a checked type, with the contract's words when they don't fit; and back to bytes."""
 
 import math
+import re
+from collections.abc import Collection
 from functools import cache
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -18,6 +20,7 @@ A = TypeVar("A", bound=Asked)
 
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
+WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,100}\Z")
 MAX_EXACT: Final = 2**53  # floats are whole numbers from here on, whatever was written
 MAX_NESTING: Final = 128  # levels of JSON; some way below where decoders and walkers give up
 
@@ -74,11 +77,14 @@ def error_body(
     return encode(ErrorBody(ErrorDetail(clean, type, shown, code)))
 
 
-def page_request(request: Request) -> PageRequest:
-    """The paging parameters of a query; unknown ones are passed over, repeated ones refused."""
+def query_values(request: Request, names: Collection[str]) -> dict[str, str]:
+    """These parameters of a query; others are passed over, repeated ones refused.
+
+    An empty one is absent: so some SDKs send a null.
+    """
     values: dict[str, str] = {}
     for name, value in request.query():
-        if name not in {"limit", "order", "after", "before"}:
+        if name not in names:
             continue
         if name in values:
             raise Invalid(
@@ -88,6 +94,12 @@ def page_request(request: Request) -> PageRequest:
                 code="duplicate_parameter",
             )
         values[name] = value
+    return {name: value for name, value in values.items() if value}
+
+
+def page_request(request: Request) -> PageRequest:
+    """The paging parameters of a query."""
+    values = query_values(request, ("limit", "order", "after", "before"))
     order = values.get("order", "desc")
     if order not in ("asc", "desc"):
         raise Invalid(
@@ -98,8 +110,8 @@ def page_request(request: Request) -> PageRequest:
     return PageRequest(
         limit=_limit(values.get("limit")),
         order="asc" if order == "asc" else "desc",
-        after=values.get("after") or None,
-        before=values.get("before") or None,
+        after=values.get("after"),
+        before=values.get("before"),
     )
 
 
@@ -118,16 +130,13 @@ def check_include(request: Request) -> None:
 def _limit(value: str | None) -> int:
     if value is None:
         return DEFAULT_LIMIT
-    try:
-        limit = int(value) if value.isascii() else None
-    except ValueError:
-        limit = None
-    if limit is None:
+    if not WHOLE_NUMBER.match(value):
         raise Invalid(
             "Invalid type for 'limit': expected an integer, but got a string instead.",
             param="limit",
             code="invalid_type",
         )
+    limit = int(value)
     if limit < 1:
         raise Invalid(
             f"Invalid 'limit': integer below minimum value. Expected a value >= 1, but got {limit} "

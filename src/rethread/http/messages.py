@@ -5,7 +5,15 @@ import msgspec
 from rethread.contract import check_id
 from rethread.contract.messages import CreateMessage, Message, ModifyMessage
 from rethread.errors import Conflict
-from rethread.http.codec import decode, deleted_reply, encode, page_reply, page_request, reply
+from rethread.http.codec import (
+    decode,
+    deleted_reply,
+    encode,
+    page_reply,
+    page_request,
+    query_values,
+    reply,
+)
 from rethread.http.request import Request, Response
 from rethread.http.threads import thread_id_of
 from rethread.store import messages
@@ -29,7 +37,7 @@ async def create(request: Request) -> Response:
 
 async def list_page(request: Request) -> Response:
     """GET /threads/{thread_id}/messages"""
-    run_id = dict(request.query()).get("run_id") or None
+    run_id = query_values(request, ("run_id",)).get("run_id")
     if run_id is not None:
         check_id(run_id, "run", param="run_id")
     found = await messages.page(

@@ -228,7 +228,9 @@ def _json(schema: Schema) -> dict[str, Any]:
 def _schemas() -> dict[str, Schema]:
     asked = [operation.asks for operation in OPERATIONS if operation.asks is not None]
     answered = [ErrorBody, *(operation.answers for operation in OPERATIONS)]
-    _, schemas = msgspec.json.schema_components([*asked, *answered], ref_template=REF)
+    _, made = msgspec.json.schema_components([*asked, *answered], ref_template=REF)
+    # Python's end of text is written `$` in the dialect of JSON schemas.
+    schemas: dict[str, Schema] = msgspec.json.decode(encode(made).replace(rb'\\Z"', b'$"'))
     in_requests = {kind.cls for kind in _structs_in(asked)}
     for kind in _structs_in(answered):
         # An answer leaves nothing out: what has a default is there all the same.

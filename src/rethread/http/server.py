@@ -3,12 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from rethread.http.codec import error_body
 from rethread.http.deliveries import Deliveries
+
+BAD_REQUEST: Final = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: "
+)
 
 
 def protocol_with(deliveries: Deliveries) -> type[HttpToolsProtocol]:
@@ -24,6 +30,12 @@ def protocol_with(deliveries: Deliveries) -> type[HttpToolsProtocol]:
             if self.client:
                 deliveries.closed(self.client)
             super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            """Answer what is no HTTP, in the shape of every other error."""
+            body = error_body(msg, code="invalid_http")
+            self.transport.write(b"%s%d\r\n\r\n%s" % (BAD_REQUEST, len(body), body))
+            self.transport.close()
 
     return Protocol
 
