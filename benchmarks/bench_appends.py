@@ -33,9 +33,7 @@ async def benchmark() -> None:
                 ("unkept", ceiling.port, lambda number: kept[number]),
                 ("bare", ceiling.port, lambda _: bare),
             ):
-                result = await load(
-                    port, requests, connections=CONNECTIONS, seconds=SECONDS
-                )
+                result = await load(port, requests, connections=CONNECTIONS, seconds=SECONDS)
                 rows[name].append(result.per_second)
                 if name == "kept":
                     times = f"p50 {result.percentile(50):.1f} ms, p99 {result.percentile(99):.1f}"

@@ -55,7 +55,7 @@ async def main() -> None:
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-        server = new_server(application, on_closed=deliveries.closed, grace_seconds=1)
+        server = new_server(application, deliveries=deliveries, grace_seconds=1)
         await server.serve(sockets=[listening])
 
 

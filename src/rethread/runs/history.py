@@ -12,7 +12,9 @@ from rethread.store import messages, steps
 from rethread.store.database import Database
 from rethread.store.pages import NOWHERE_ABOVE
 
-PAGE: Final = 50  # messages read at a time; one page answers most runs
+# Messages read at a time: one page answers most runs; a wide window takes fewer, larger ones.
+FIRST_PAGE: Final = 50
+LARGEST_PAGE: Final = 800
 
 
 async def fill(db: Database, thread_id: str, window: Window) -> None:
@@ -21,9 +23,10 @@ async def fill(db: Database, thread_id: str, window: Window) -> None:
     Of a long thread, the first message is kept and what is dropped is dropped behind it.
     """
     before = NOWHERE_ABOVE
+    limit = FIRST_PAGE
     while not window.is_full:
-        page = await messages.older(db, thread_id, before=before, limit=PAGE)
-        is_last = len(page) < PAGE
+        page = await messages.older(db, thread_id, before=before, limit=limit)
+        is_last = len(page) < limit
         first = 0 if is_last else page[-1][0]
         called = await steps.between(db, thread_id, first=first, before=before)
         if before == NOWHERE_ABOVE and not is_last:
@@ -34,6 +37,7 @@ async def fill(db: Database, thread_id: str, window: Window) -> None:
         if is_last:
             break
         before = first
+        limit = min(limit * 2, LARGEST_PAGE)
 
 
 def _newest_first(
