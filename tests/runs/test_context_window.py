@@ -5,7 +5,7 @@ from openai import OpenAI
 from tests.conftest import StartServer
 
 
-def test_a_newest_message_beyond_the_window_fails_the_run_and_names_the_setting(
+def test_a_newest_message_beyond_the_window_fails_the_run_and_says_how_wide_it_is(
     start_server: StartServer,
 ) -> None:
     server = start_server("--context-window", "300")
@@ -19,5 +19,6 @@ def test_a_newest_message_beyond_the_window_fails_the_run_and_names_the_setting(
     assert run.status == "failed"
     assert run.last_error is not None
     assert run.last_error.code == "invalid_prompt"
-    assert "300 tokens (context_window)" in run.last_error.message
+    assert "context window" in run.last_error.message
+    assert "(300)" in run.last_error.message
     assert written == []
