@@ -98,9 +98,15 @@ class Workers:
         except Exception:
             # Nothing that may have gone wrong with one run shall end the others.
             logger.exception("driver failed", extra={"fields": {"run_id": lease.run_id}})
+            await self._give_back(lease)
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Put a run back into the queue, however long the store takes to be writable again."""
+        while True:
             await asyncio.sleep(REST_AFTER_FAILURE_SECONDS)
             with suppress(RethreadError):
                 await leases.release(self.db, lease)
+                return
 
     async def _repeat(self, chore: Chore) -> None:
         while True:

@@ -1,0 +1,48 @@
+"""What these tests share: a model server that misbehaves, a server before it, the stock SDK.
+
+A module that sets `ARGUMENTS` gets its server with them; one server serves a module.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from openai import OpenAI
+
+from tests.fakes.model_server import ModelServer
+from tests.faults.scene import Scene, stock_client
+from tests.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ModelServer]:
+    """The module's model server."""
+    with ModelServer.start_in_thread() as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: ModelServer
+) -> Iterator[ServerProcess]:
+    """The module's server, which asks that model server."""
+    arguments: tuple[str, ...] = getattr(request.module, "ARGUMENTS", ())
+    data_dir = tmp_path_factory.mktemp("faults") / "data"
+    with running_server(data_dir, "--upstream", model.url, *arguments) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[OpenAI]:
+    """The stock SDK, which does not try again by itself."""
+    with stock_client(server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def scene(server: ServerProcess, model: ModelServer, client: OpenAI) -> Iterator[Scene]:
+    """A conversation before a model server without a script."""
+    model.replies.clear()
+    model.answer = None
+    yield Scene(server, model, client)
+    model.replies.clear()
+    model.answer = None
