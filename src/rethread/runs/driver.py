@@ -50,7 +50,6 @@ logger = logging.getLogger("rethread.run")
 MOST_CLAIMS: Final = 4  # a run whose server goes away that often may be why it does
 STOPPED: Final = "The server was restarted in the middle of this step."
 STOPPED_TOO_OFTEN: Final = "The server stopped several times in the middle of this run."
-TOO_LONG: Final = "The thread's newest message does not fit in the model's context window."
 FILTERED: Final = "The model's answer was stopped by its content filter."
 
 RUN_EVENTS: Final[dict[RunStatus, EventName]] = {

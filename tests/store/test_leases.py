@@ -1,0 +1,99 @@
+"""Who drives which run: first come, first served; the urgent first; an old fence writes nothing."""
+
+import asyncio
+
+from rethread.store import leases
+from rethread.store.database import Database
+from rethread.store.events import EventLog, Record
+from tests.objects import claimed, stored_run
+
+
+async def enqueue(db: Database, run_id: str, *, urgent: bool = False) -> None:
+    await db.write(leases.enqueuing("thread_a", run_id, urgent=urgent))
+
+
+def record(number: int) -> Record:
+    return Record(number, number, b"id: %d\nevent: x\ndata: {}\n\n" % number)
+
+
+async def test_runs_are_claimed_in_the_order_in_which_they_were_queued(db: Database) -> None:
+    for name in ("run_b", "run_a", "run_c"):
+        await enqueue(db, name)
+    assert [(await claimed(db)).run_id for _ in range(3)] == ["run_b", "run_a", "run_c"]
+    assert await leases.claim(db) is None
+
+
+async def test_each_run_is_claimed_once_however_many_ask(db: Database) -> None:
+    for number in range(20):
+        await enqueue(db, f"run_{number}")
+    claims = await asyncio.gather(*(leases.claim(db) for _ in range(30)))
+    runs = [lease.run_id for lease in claims if lease]
+    assert sorted(runs) == sorted(f"run_{number}" for number in range(20))
+
+
+async def test_an_urgent_run_goes_first_and_is_all_that_a_full_house_takes(db: Database) -> None:
+    for name in ("run_a", "run_b"):
+        await enqueue(db, name)
+    assert await leases.claim(db, urgent_only=True) is None
+    await enqueue(db, "run_b", urgent=True)  # queued already: it stays one run
+    await enqueue(db, "run_c", urgent=True)
+    urgent = [await leases.claim(db, urgent_only=True) for _ in range(3)]
+    assert [lease and lease.run_id for lease in urgent] == ["run_b", "run_c", None]
+    assert (await claimed(db)).run_id == "run_a"
+    assert await leases.waiting(db) == 0
+
+
+async def test_a_run_that_is_being_driven_is_not_claimed_again_when_it_becomes_urgent(
+    db: Database,
+) -> None:
+    await enqueue(db, "run_a")
+    await claimed(db)
+    await enqueue(db, "run_a", urgent=True)
+    assert await leases.claim(db) is None
+
+
+async def test_every_claim_has_a_higher_fence(db: Database) -> None:
+    await enqueue(db, "run_a")
+    fences = []
+    for _ in range(3):
+        lease = await claimed(db)
+        fences.append(lease.fence)
+        await leases.release(db, lease)
+    assert fences == [1, 2, 3]
+
+
+async def test_after_a_start_every_claim_is_taken_back(db: Database) -> None:
+    for name in ("run_a", "run_b"):
+        await enqueue(db, name)
+        await claimed(db)
+    assert await leases.waiting(db) == 0
+    await leases.release_all(db)
+    assert [(await claimed(db))[1:] for _ in range(2)] == [("run_a", 2), ("run_b", 2)]
+
+
+async def test_an_old_fence_cannot_append_nor_finish_nor_release(db: Database) -> None:
+    log = EventLog(db)
+    started = await stored_run(db, log)
+    thread_id, run_id = started.run.thread_id, started.run.id
+    old = await claimed(db)
+    await leases.release_all(db)
+    new = await claimed(db)
+    along = leases.enqueuing("thread_x", "run_x")
+    assert not await log.append(thread_id, run_id, record(3), along, fence=old.fence)
+    await db.write(leases.finishing(old))
+    await leases.release(db, old)
+    assert await leases.claim(db) is None  # the new one still has it, and run_x was not queued
+    assert await log.append(thread_id, run_id, record(3), fence=new.fence)
+    await db.write(leases.finishing(new))
+    assert await leases.waiting(db) == 0
+    assert not await log.append(thread_id, run_id, record(4), fence=new.fence)
+
+
+async def test_a_claim_costs_the_same_with_many_waiting(db: Database) -> None:
+    plan = await db.read(
+        "EXPLAIN QUERY PLAN SELECT number FROM work WHERE claimed = 0 AND urgent >= 0 "
+        "ORDER BY urgent DESC, number LIMIT 1"
+    )
+    details = " ".join(row[3] for row in plan)
+    assert "work_waiting" in details
+    assert "TEMP B-TREE" not in details
