@@ -14,7 +14,8 @@ from msgspec import UNSET, Struct, inspect
 from rethread import __version__
 from rethread.contract import ErrorBody, Prefix, id_pattern
 from rethread.contract.events import EventName
-from rethread.contract.steps import Include
+from rethread.contract.messages import MessageDelta
+from rethread.contract.steps import Include, StepDelta
 from rethread.http.codec import DEFAULT_LIMIT, MAX_LIMIT, encode
 from rethread.http.operations import OPERATIONS, Document, Operation
 
@@ -187,8 +188,7 @@ def _answer(operation: Operation) -> dict[str, Any]:
     schema = _ref(_list_name(name) if operation.lists else name)
     content = {"application/json": {"schema": schema}}
     if operation.streams:
-        text = f"Server-sent events: {', '.join(get_args(EventName))}; at the end, done."
-        content["text/event-stream"] = {"schema": {"type": "string", "description": text}}
+        content["text/event-stream"] = {"schema": _ref("StreamEvent")}
     return {"description": operation.summary, "content": content}
 
 
@@ -227,7 +227,7 @@ def _json(schema: Schema) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Schema]:
     asked = [operation.asks for operation in OPERATIONS if operation.asks is not None]
-    answered = [ErrorBody, *(operation.answers for operation in OPERATIONS)]
+    answered = [ErrorBody, StepDelta, MessageDelta, *(row.answers for row in OPERATIONS)]
     _, made = msgspec.json.schema_components([*asked, *answered], ref_template=REF)
     # Python's end of text is written `$` in the dialect of JSON schemas.
     schemas: dict[str, Schema] = msgspec.json.decode(encode(made).replace(rb'\\Z"', b'$"'))
@@ -237,6 +237,7 @@ def _schemas() -> dict[str, Schema]:
         if kind.cls not in in_requests and kind.cls is not Document:
             tag = [] if kind.tag_field is None else [kind.tag_field]
             schemas[kind.cls.__name__]["required"] = tag + _always_there(kind)
+    schemas["StreamEvent"] = _event_schema()
     for operation in OPERATIONS:
         if operation.lists is not None:
             name = operation.answers.__name__
@@ -258,6 +259,38 @@ def _list_schema(name: str) -> Schema:
         "has_more": {"type": "boolean"},
     }
     return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _event_schema() -> Schema:
+    """One record of an event stream; `data` is JSON, but for the last one's."""
+    done: Schema = {"event": {"const": "done"}, "data": {"const": "[DONE]"}}
+    shapes = [done]
+    for name in get_args(EventName):
+        said: Schema = {"contentMediaType": "application/json", "contentSchema": _ref(_payload(name))}
+        shapes.append({"event": {"const": name}, "data": {"type": "string", **said}})
+    return {
+        "type": "object",
+        "properties": {"id": {"type": "string"}},
+        "required": ["id", "event", "data"],
+        "oneOf": [{"properties": shape} for shape in shapes],
+    }
+
+
+def _payload(name: EventName) -> str:
+    """The type of what an event carries."""
+    match name.split("."):
+        case ["thread", "run", "step", "delta"]:
+            return "StepDelta"
+        case ["thread", "run", "step", *_]:
+            return "Step"
+        case ["thread", "message", "delta"]:
+            return "MessageDelta"
+        case ["thread", "message", *_]:
+            return "Message"
+        case ["thread", "run", *_]:
+            return "Run"
+        case _:
+            return "Thread"
 
 
 def _ref(name: str) -> Schema:
