@@ -5,10 +5,11 @@ what is unknown, then what is wrong, in the order of the fields.
 """
 
 import re
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Final, Literal, get_args, get_origin
 
-from msgspec import inspect
+from msgspec import inspect, structs
 
 from rethread.errors import Invalid
 
@@ -35,12 +36,70 @@ EXPECTED: Final = {
 
 def explain(value: Any, wanted: Any) -> Invalid | None:
     """Why a decoded value is not one of the wanted type; None if it seems to be one."""
-    return _check(value, inspect.type_info(wanted), "")
+    return _check(value, _described(wanted), "")
 
 
 def without_unknown(value: Any, wanted: Any) -> Any:
     """The value without the fields that the type does not know."""
-    return _pruned(value, inspect.type_info(wanted))
+    return _pruned(value, _described(wanted))
+
+
+@cache
+def _described(wanted: Any) -> inspect.Type:
+    """The type for walking, its literals in the order in which they are declared.
+
+    `inspect` sorts them, but clients know "'user' and 'assistant'".
+    """
+    described = inspect.type_info(wanted)
+    waiting, seen = [described], set[Any]()
+    while waiting:
+        kind = waiting.pop()
+        match kind:
+            case inspect.StructType(cls=cls) if cls not in seen:
+                seen.add(cls)
+                declared = {field.name: field.type for field in structs.fields(cls)}
+                for field in kind.fields:
+                    orders = {
+                        frozenset(values): values for values in _literals(declared[field.name])
+                    }
+                    waiting += _put_in_order(field.type, orders)
+            case _:
+                waiting += _members(kind)
+    return described
+
+
+def _put_in_order(
+    kind: inspect.Type, orders: Mapping[frozenset[Any], tuple[Any, ...]]
+) -> list[inspect.Type]:
+    """Order the literals of a field's type; the Structs in it are left to be walked."""
+    left: list[inspect.Type] = []
+    waiting = [kind]
+    while waiting:
+        member = waiting.pop()
+        if isinstance(member, inspect.StructType):
+            left.append(member)
+        elif isinstance(member, inspect.LiteralType):
+            member.values = orders[frozenset(member.values)]
+        waiting += _members(member)
+    return left
+
+
+def _members(kind: inspect.Type) -> Sequence[inspect.Type]:
+    match kind:
+        case inspect.UnionType(types=members):
+            return members
+        case inspect.ListType(item_type=member) | inspect.DictType(value_type=member):
+            return [member]
+        case _:
+            return []
+
+
+def _literals(annotation: Any) -> Iterator[tuple[Any, ...]]:
+    if get_origin(annotation) is Literal:
+        yield get_args(annotation)
+        return
+    for member in get_args(annotation):
+        yield from _literals(member)
 
 
 def _check(value: Any, kind: inspect.Type, at: str) -> Invalid | None:
@@ -84,11 +143,11 @@ def _check_struct(value: Any, kind: inspect.StructType, at: str) -> Invalid | No
 
 def _check_union(value: Any, kind: inspect.UnionType, at: str) -> Invalid | None:
     members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
-    structs = [member for member in members if isinstance(member, inspect.StructType)]
+    tagged = [member for member in members if isinstance(member, inspect.StructType)]
     if value is None and len(members) < len(kind.types):
         return None
-    if isinstance(value, dict) and structs and structs[0].tag_field:
-        return _check_tagged(value, structs, at)
+    if isinstance(value, dict) and tagged and tagged[0].tag_field:
+        return _check_tagged(value, tagged, at)
     if isinstance(value, str):
         literals = [member for member in members if isinstance(member, inspect.LiteralType)]
         if literals:
@@ -100,19 +159,19 @@ def _check_union(value: Any, kind: inspect.UnionType, at: str) -> Invalid | None
 
 
 def _check_tagged(
-    value: dict[str, Any], structs: Sequence[inspect.StructType], at: str
+    value: dict[str, Any], tagged: Sequence[inspect.StructType], at: str
 ) -> Invalid | None:
-    tag_field = str(structs[0].tag_field)
+    tag_field = str(tagged[0].tag_field)
     tag = value.get(tag_field)
     path = _join(at, tag_field)
     if tag is None:
         return _missing(path)
     if not isinstance(tag, str):
         return _wrong_type(tag, [inspect.StrType()], path)
-    for struct in structs:
+    for struct in tagged:
         if struct.tag == tag:
             return _check_struct(value, struct, at)
-    return _check_literal(tag, tuple(str(struct.tag) for struct in structs), path)
+    return _check_literal(tag, tuple(str(struct.tag) for struct in tagged), path)
 
 
 def _check_dict(value: Any, kind: inspect.DictType, at: str) -> Invalid | None:
@@ -251,12 +310,14 @@ def _wrong_type(value: Any, kinds: Sequence[inspect.Type], at: str) -> Invalid:
             name += f" of {member.split(' ', 1)[1]}s"
         if name not in expected:
             expected.append(name)
-    words = " or ".join(expected) if len(expected) > 1 else f"{expected[0]},"
-    prefix = "one of " if len(expected) > 1 else ""
+    # OpenAI puts the article before the first one only.
+    others = [name.split(" ", 1)[1] for name in expected[1:]]
+    words = " or ".join([expected[0], *others])
+    prefix = "one of " if others else ""
     got = NAMES.get(type(value), "another type")
     where = f" for '{at}'" if at else ""
     return Invalid(
-        f"Invalid type{where}: expected {prefix}{words} but got {got} instead.",
+        f"Invalid type{where}: expected {prefix}{words}, but got {got} instead.",
         param=at or None,
         code="invalid_type",
     )

@@ -18,6 +18,7 @@ from rethread.errors import Invalid, KeyReused, Raced, RethreadError, ThreadLock
 from rethread.http import refusals
 from rethread.http.body import ClientGone, drain, read_body
 from rethread.http.deliveries import Connection, Deliveries
+from rethread.http.explain import listed
 from rethread.http.keys import KeyRing
 from rethread.http.request import (
     OnActiveRun,
@@ -83,8 +84,9 @@ class Guard:
         try:
             response = await self._answer(exchange, receive)
             await self._send(exchange, response, receive, send)
-        except ClientGone:
-            exchange.status = 499
+        except (ClientGone, asyncio.CancelledError):
+            # Cancelled is only what is cut off at the end of a stop: its client is gone too.
+            exchange.status = exchange.status or 499
         finally:
             _log(exchange)
 
@@ -120,6 +122,7 @@ class Guard:
     async def _answer_post(self, exchange: Exchange, request: Request, route: Route) -> Response:
         """Answer once: what came before with the same key, or is sent again, is not done again."""
         fingerprint = request.fingerprint = _fingerprint(request, exchange.scope)
+        _check_wish(request.header(b"rethread-on-active-run"))
         key = request.header(b"idempotency-key")
         if key:
             _check_key(key)
@@ -297,6 +300,15 @@ def _fingerprint(request: Request, scope: Scope) -> bytes:
         digest.update(b"%d:" % len(part) + part)
     digest.update(request.body)
     return digest.digest()
+
+
+def _check_wish(wish: str | None) -> None:
+    if wish and wish not in ON_ACTIVE_RUN:
+        raise Invalid(
+            f"Invalid value: '{wish}'. Supported values are: {listed(tuple(ON_ACTIVE_RUN))}.",
+            param="Rethread-On-Active-Run",
+            code="invalid_value",
+        )
 
 
 def _check_key(key: str) -> None:

@@ -166,7 +166,7 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
         beta = {"type": "string", "enum": ["assistants=v2"]}
         parameters.append(_header("OpenAI-Beta", beta, "May be absent."))
     if operation.method == "POST":
-        key = {"type": "string"}
+        key = {"type": "string", "maxLength": 255}
         text = "Sent again within 24 hours with the same request, the first answer comes again."
         parameters.append(_header("Idempotency-Key", key, text))
     if operation.locks:
@@ -266,8 +266,9 @@ def _event_schema() -> Schema:
     done: Schema = {"event": {"const": "done"}, "data": {"const": "[DONE]"}}
     shapes = [done]
     for name in get_args(EventName):
-        said: Schema = {"contentMediaType": "application/json", "contentSchema": _ref(_payload(name))}
-        shapes.append({"event": {"const": name}, "data": {"type": "string", **said}})
+        said: Schema = {"type": "string", "contentMediaType": "application/json"}
+        said["contentSchema"] = _ref(_payload(name))
+        shapes.append({"event": {"const": name}, "data": said})
     return {
         "type": "object",
         "properties": {"id": {"type": "string"}},

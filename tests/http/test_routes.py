@@ -1,0 +1,79 @@
+"""A path finds its row whatever prefix its client puts in front; ids stay whole."""
+
+import pytest
+
+from rethread.http.routes import ROUTES, Router
+
+ROUTER = Router()
+PREFIXES = ("", "/v1", "/openai", "/openai/v1", "/openai/deployments/gpt-4o")
+IDS = {
+    "assistant_id": "asst_1",
+    "thread_id": "thread_1",
+    "message_id": "msg_1",
+    "run_id": "run_1",
+    "step_id": "step_1",
+    "model": "demo",
+}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_every_route_is_found_behind_every_prefix(prefix: str) -> None:
+    for route in ROUTES:
+        match = ROUTER.match(f"{prefix}{route.path.format(**IDS)}".encode())
+        assert match is not None
+        assert match.by_method[route.method] is route
+        assert match.path_params == {name: IDS[name] for name in IDS if f"{{{name}}}" in route.path}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "",
+        "/v1",
+        "/v2/assistants",
+        "/v1/v1/assistants",
+        "/v1/openai/assistants",
+        "/openai/deployments",
+        "/openai/deployments/x",
+        "/assistant",
+        "/assistants/asst_1/files",
+        "/threads/thread_1/runs/run_1/cancel/now",
+        "/v1//assistants",
+        "*",
+    ],
+)
+def test_an_unknown_path_is_not_found(path: str) -> None:
+    assert ROUTER.match(path.encode()) is None
+
+
+def test_a_slash_at_the_end_does_not_matter() -> None:
+    match = ROUTER.match(b"/v1/assistants/")
+    assert match is not None
+    assert set(match.by_method) == {"GET", "POST"}
+
+
+@pytest.mark.parametrize(
+    ("segment", "value"),
+    [
+        ("asst_%2F..%2Fx", "asst_/../x"),
+        ("..%2f..%2fetc", "../../etc"),
+        ("..", ".."),
+        ("asst_%00", "asst_\0"),
+        ("asst_%FF", "asst_\ufffd"),
+        ("asst_%C3%A9", "asst_é"),
+        ("asst_%zz", "asst_%zz"),
+        ("asst_%252F", "asst_%2F"),
+    ],
+)
+def test_an_id_stays_one_segment_whatever_is_encoded_in_it(segment: str, value: str) -> None:
+    match = ROUTER.match(f"/v1/assistants/{segment}".encode())
+    assert match is not None
+    assert match.path_params == {"assistant_id": value}
+
+
+def test_a_fixed_segment_goes_before_an_id() -> None:
+    match = ROUTER.match(b"/v1/threads/runs")
+    assert match is not None
+    assert set(match.by_method) == {"POST"}
+    assert match.path_params == {}
