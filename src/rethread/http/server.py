@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import math
+import socket
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -11,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from rethread.http.codec import error_body
 from rethread.http.deliveries import Deliveries
 
+CUT_OFF_SECONDS: Final = 0.2
 BAD_REQUEST: Final = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b"content-length: "
@@ -41,7 +44,31 @@ def protocol_with(deliveries: Deliveries) -> type[HttpToolsProtocol]:
 
 
 class Server(uvicorn.Server):
-    """Leaves the process's signals alone: whoever runs it sets `should_exit`."""
+    """Leaves the process's signals alone: whoever runs it sets `should_exit`.
+
+    Then answers under way may finish for `grace_seconds`, and what is left is cut off.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, grace_seconds: float) -> None:
+        super().__init__(config)
+        self._grace_seconds = grace_seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish; uvicorn's own way to cut answers off is to log each as an error."""
+        cutting = asyncio.create_task(self._cut_off())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cutting.cancel()
+
+    async def _cut_off(self) -> None:
+        await asyncio.sleep(self._grace_seconds)
+        tasks = list(self.server_state.tasks)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(CUT_OFF_SECONDS)  # streams end by themselves where nobody listens
+        for task in tasks:
+            task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -67,7 +94,7 @@ def new_server(
         proxy_headers=False,  # a connection is known by its own address, whoever it forwards
         date_header=True,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(grace_seconds)),
+        timeout_graceful_shutdown=math.ceil(grace_seconds) + 5,  # should our own way fail
         backlog=2048,
     )
-    return Server(config)
+    return Server(config, grace_seconds=grace_seconds)

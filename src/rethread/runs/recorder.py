@@ -5,6 +5,7 @@ one append is under way is merged and becomes the next.
 """
 
 import asyncio
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,8 @@ from rethread.store import messages, steps
 from rethread.store.database import Statement
 from rethread.store.events import EventLog, Record
 from rethread.store.leases import Lease
+
+EVENTS_AT_ONCE: Final = 32  # a record is what every listener holds one of
 
 
 class Replaced(Exception):
@@ -59,8 +62,9 @@ class Recorder:
     async def _flush(self) -> None:
         while self._pending:
             waiting, self._pending = merged(self._pending), []
-            if not await self._append(waiting):
-                raise Replaced
+            for start in range(0, len(waiting), EVENTS_AT_ONCE):
+                if not await self._append(waiting[start : start + EVENTS_AT_ONCE]):
+                    raise Replaced
 
     async def _append(self, events: list[Event], *also: Statement) -> bool:
         first = self._last_number + 1

@@ -61,6 +61,7 @@ from rethread.runs.usage import counted
 TurnEnd = Literal["answered", "called_functions", "length", "content_filter"]
 
 EMPTY_ARGUMENTS: Final = "{}"
+LONGEST_JOINED: Final = 16 * 1024  # characters; a listener has to hold what comes as one
 STEP_EVENTS: Final[Mapping[StepStatus, EventName]] = {
     "in_progress": "thread.run.step.in_progress",
     "completed": "thread.run.step.completed",
@@ -204,8 +205,10 @@ class Turn:
         call.name = call.name or name
         call.arguments += arguments
         self._written.append(arguments if call.is_announced else name + arguments)
-        if call.name:
-            self._announce(call, arguments, events)
+        for each in self._calls:  # in order: the SDKs put a call at its index into a list
+            if not each.name:
+                break
+            self._announce(each, arguments if each is call else "", events)
 
     def _announce(self, call: _Call, arguments: str, events: list[Event]) -> None:
         """A call's delta; the first one has its id and name, and empty arguments."""
@@ -336,6 +339,8 @@ def _joined(earlier: Event, later: Event) -> Event | None:
     if not isinstance(part, TextPartDelta) or not isinstance(more, TextPartDelta):
         return None
     if first.id != second.id or part.index != more.index or more.text.annotations:
+        return None
+    if len(part.text.value) + len(more.text.value) > LONGEST_JOINED:
         return None
     text = structs.replace(part.text, value=part.text.value + more.text.value)
     delta = MessageDelta(id=first.id, delta=MessageChange([TextPartDelta(part.index, text)]))

@@ -8,6 +8,7 @@ a listener who falls behind reads the rest from the disk, so nobody waits for a 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final, NamedTuple
 
 from rethread.contract.events import RESTING, rendered_name, rendered_number
@@ -24,9 +25,14 @@ APPEND_AT_REST = """
 INSERT INTO events (thread_id, run_id, first, last, body) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING RETURNING last
 """
-READ = """
-SELECT first, last, body FROM events WHERE thread_id = $1 AND run_id = $2 AND last > $3
- ORDER BY first LIMIT 100
+# As many records as fit, and one at least: what a slow listener has read waits in memory.
+READ = f"""
+SELECT first, last, body FROM (
+    SELECT first, last, body, SUM(LENGTH(body)) OVER (ORDER BY first) - LENGTH(body) AS ahead
+      FROM (SELECT first, last, body FROM events
+             WHERE thread_id = $1 AND run_id = $2 AND last > $3 ORDER BY first LIMIT 100) AS next
+    ) AS measured
+ WHERE ahead < {256 * 1024} ORDER BY first
 """
 LAST = "SELECT COALESCE(MAX(last), 0) FROM events WHERE thread_id = $1 AND run_id = $2"
 # differs: PostgreSQL has no rowid; there it is ctid.
@@ -53,6 +59,7 @@ SELECT 1 FROM runs WHERE thread_id = $1 AND id = $2
 """
 
 RECORDS_IN_MEMORY: Final = 64
+RECORDS_AT_ONCE: Final = 8  # those that a slow listener keeps although all others are past them
 
 
 class Record(NamedTuple):
@@ -157,7 +164,8 @@ class EventLog:
         recent = self._recent[run_id]
         if not recent or recent[0].first > number + 1:
             return None
-        return [record for record in recent if record.last > number]
+        past = (record for record in recent if record.last > number)
+        return list(islice(past, RECORDS_AT_ONCE))
 
 
 def topic(run_id: str) -> str:
@@ -179,7 +187,7 @@ async def last_number(db: Database, thread_id: str, run_id: str) -> int:
 
 
 async def read(db: Database, thread_id: str, run_id: str, *, after: int) -> list[Record]:
-    """Up to 100 records with events past a number, in order."""
+    """The next records with events past a number, in order; a few at a time."""
     return [Record(*row) for row in await db.read(READ, thread_id, run_id, after)]
 
 
