@@ -1,4 +1,4 @@
-"""Migrations: in order, each in a transaction, once; nothing of a broken one, none of a newer file."""
+"""Migrations: in order, once, each in a transaction; a newer file is refused."""
 
 import asyncio
 import sqlite3
@@ -60,7 +60,8 @@ async def test_two_who_open_a_new_file_at_once_apply_the_schema_once(tmp_path: P
 async def test_a_broken_migration_leaves_nothing(schema: Path, tmp_path: Path) -> None:
     broken = schema / "0003_third.sql"
     broken.write_text(
-        "CREATE TABLE b (id {serial}); UPDATE a SET body = 'broken'; INSERT INTO nowhere VALUES (1);"
+        "CREATE TABLE b (id {serial}); UPDATE a SET body = 'broken';"
+        "INSERT INTO nowhere VALUES (1);"
     )
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
         await open_database(tmp_path / "data")

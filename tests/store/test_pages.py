@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rethread.errors import Invalid, NotFound
 from rethread.store import assistants, messages
-from rethread.store.database import Database, open_database
-from rethread.store.pages import FORGET, PageRequest, Statement
+from rethread.store.database import Database, Statement, open_database
+from rethread.store.pages import FORGET, PageRequest
 from tests.objects import (
     NOW,
     PROJECT,

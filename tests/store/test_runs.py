@@ -68,7 +68,7 @@ async def test_freeing_a_thread_that_another_run_holds_does_nothing(db: Database
 async def test_of_two_who_move_a_run_at_once_one_is_refused(db: Database) -> None:
     started = await stored_run(db)
     run = started.run
-    moved = [move(run, to, now=NOW) for to in ("in_progress", "cancelling")]  # type: ignore[arg-type]
+    moved = [move(run, to, now=NOW) for to in ("in_progress", "cancelling")]
     results = await asyncio.gather(
         *(
             db.write(runs.replacing(to, old=started.body, new=msgspec.json.encode(to)))

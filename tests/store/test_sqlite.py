@@ -5,7 +5,7 @@ import resource
 import signal
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,10 +20,10 @@ ADD_OR_REFUSE = "INSERT INTO things (id) VALUES ($1) ON CONFLICT DO NOTHING RETU
 
 
 @pytest.fixture
-async def things(db: Database) -> AsyncIterator[Database]:
+async def things(db: Database) -> Database:
     """A database with an empty table of things."""
     await db.write(Statement("CREATE TABLE things (id INTEGER PRIMARY KEY, body BLOB)"))
-    yield db
+    return db
 
 
 async def ids(db: Database) -> list[int]:
@@ -142,6 +142,10 @@ async def test_a_reader_cannot_write(things: Database) -> None:
         await things.read(ADD, 1)
 
 
+def files_of(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 @contextmanager
 def full_disk(place: Path) -> Iterator[None]:
     """No file of this process may grow past what the write-ahead log has now."""
@@ -233,7 +237,7 @@ async def test_closing_finishes_what_waits_and_takes_nothing_more(tmp_path: Path
     assert await asyncio.gather(*writes) == [[]] * 2000
     with pytest.raises(Unavailable, match="closed"):
         await db.write(Statement(ADD, 2001))
-    assert not Path(f"{place}-wal").exists()
+    assert [path.name for path in files_of(tmp_path)] == [place.name]
 
 
 async def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Window:
         last_messages: int | None,
         count: Count,
         fixed: Sequence[str],
-        run_id: str | None = None,
+        run_id: str = "",
     ) -> None:
         self._left = budget_tokens - sum(count(text) for text in fixed)
         self._messages_left = last_messages
