@@ -104,4 +104,4 @@ def test_help_does_not_wait_for_the_server_s_imports() -> None:
         "except SystemExit: print(*sys.modules)"
     )
     shown = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
-    assert not {"asyncio", "httpx2", "msgspec", "rethread.app"} & set(shown.split())
+    assert not {"asyncio", "aiohttp", "msgspec", "rethread.app"} & set(shown.split())

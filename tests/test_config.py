@@ -250,4 +250,4 @@ def test_no_two_settings_share_a_variable() -> None:
 def test_reading_settings_imports_nothing_that_is_slow() -> None:
     program = "import sys, rethread.config; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
-    assert not {"asyncio", "httpx2", "msgspec", "uvicorn"} & set(loaded.split())
+    assert not {"asyncio", "aiohttp", "msgspec", "uvicorn"} & set(loaded.split())

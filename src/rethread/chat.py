@@ -3,22 +3,25 @@
 Knows nothing of this server's insides, so it also talks to any other Assistants API.
 Lines go in and text comes out; with a pipe as its input it prints no prompts.
 Ctrl-C stops an answer; at the prompt it leaves, as Ctrl-D does.
+Synchronous, as a terminal is, and so on the standard library's HTTP client.
 """
 
+import base64
 import contextlib
+import http.client
 import importlib
 import io
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-
-import httpx2
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from rethread import __version__
 from rethread.errors import RethreadError, Unavailable
+from rethread.proxies import proxy_to
 
 HELP: Final = """\
 /new    start a new thread
@@ -27,7 +30,8 @@ HELP: Final = """\
 Ctrl-C stops an answer."""
 
 # A stream is kept alive every 15 seconds; a write may be held for a minute by a busy thread.
-TIMEOUT: Final = httpx2.Timeout(120, connect=10)
+TIMEOUT_SECONDS: Final = 120
+CONNECT_SECONDS: Final = 10
 CANCEL_SECONDS: Final = 10
 AT_REST: Final = frozenset({"completed", "failed", "cancelled", "expired", "incomplete"})
 INSTRUCTIONS: Final = "You are a helpful assistant."
@@ -54,8 +58,8 @@ def chat(
     headers = {"OpenAI-Beta": "assistants=v2", "User-Agent": f"rethread-chat/{__version__}"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
-    with _client(base_url, headers) as client, contextlib.ExitStack() as on_leaving:
-        api = Api(client)
+    api = Api(base_url.rstrip("/"), headers)
+    with contextlib.ExitStack() as on_leaving:
         if assistant_id is None:
             asked = {"model": model or _first_model(api), "name": "rethread chat"}
             asked["instructions"] = instructions or INSTRUCTIONS
@@ -70,13 +74,6 @@ def chat(
         _note(f"{model or assistant['model']} at {base_url}; /help lists the commands.")
         _converse(conversation)
     return 0
-
-
-def _client(base_url: str, headers: Mapping[str, str]) -> httpx2.Client:
-    try:
-        return httpx2.Client(base_url=base_url, headers=headers, timeout=TIMEOUT)
-    except (httpx2.InvalidURL, UnicodeError, ValueError) as error:
-        raise Unavailable(f"Cannot talk to {base_url}: {error}") from error
 
 
 def _first_model(api: "Api") -> str:
@@ -128,48 +125,91 @@ def _attempt(step: Callable[..., None], *arguments: object) -> None:
 class Api:
     """Calls of the Assistants API: ApiError when it says no, Unavailable when it doesn't answer."""
 
-    client: httpx2.Client
+    base_url: str
+    headers: Mapping[str, str]
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The object that the API answers with."""
-        with self._unavailable():
-            response = self.client.request(method, self._url(path), json=body)
-        self._check(response)
+        with self._answer(method, path, body) as answer:
+            content = answer.read()
         try:
-            return response.json()
+            return json.loads(content)
         except ValueError as error:
-            raise ApiError(f"{response.url} did not answer with JSON.") from error
+            raise ApiError(f"{self.base_url}{path} did not answer with JSON.") from error
 
     def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """The events of a streamed call, each with its name, up to `done`."""
-        asked = {**body, "stream": True}
-        with self._unavailable(), self.client.stream("POST", self._url(path), json=asked) as answer:
-            if answer.is_error:
-                answer.read()
-            self._check(answer)
-            for event in httpx2.EventSource(answer):
-                if event.event == "done":
+        with self._answer("POST", path, {**body, "stream": True}) as answer:
+            for name, content in _events(answer):
+                if name == "done":
                     return
-                yield event.event, event.json()
+                yield name, json.loads(content)
         raise Unavailable("The stream ended in the middle of an answer.")
 
-    def _url(self, path: str) -> str:
-        return str(self.client.base_url).rstrip("/") + path
+    @contextlib.contextmanager
+    def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        try:
+            connection, prefix, extra = _connection(urlsplit(self.base_url))
+            with contextlib.closing(connection):
+                connection.connect()
+                connection.sock.settimeout(TIMEOUT_SECONDS)
+                content = None if body is None else json.dumps(body)
+                headers = {"Content-Type": "application/json", **self.headers, **extra}
+                connection.request(method, prefix + path, content, headers)
+                with connection.getresponse() as answer:
+                    self._check(answer, path)
+                    yield answer
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            said = str(error) or type(error).__name__
+            raise Unavailable(f"Cannot talk to {self.base_url}: {said}") from error
 
-    def _check(self, response: httpx2.Response) -> None:
-        if response.is_success:
+    def _check(self, answer: http.client.HTTPResponse, path: str) -> None:
+        if 200 <= answer.status < 300:
             return
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            raise ApiError(str(response.json()["error"]["message"]))
-        raise ApiError(f"{response.url} answered {response.status_code}.")
+            raise ApiError(str(json.loads(answer.read())["error"]["message"]))
+        raise ApiError(f"{self.base_url}{path} answered {answer.status}.")
 
-    @contextlib.contextmanager
-    def _unavailable(self) -> Iterator[None]:
-        try:
-            yield
-        except (httpx2.TransportError, httpx2.InvalidURL, ValueError) as error:
-            said = str(error) or type(error).__name__
-            raise Unavailable(f"Cannot talk to {self.client.base_url}: {said}") from error
+
+def _connection(base: SplitResult) -> tuple[http.client.HTTPConnection, str, dict[str, str]]:
+    """One for each call, as a person is slow; with what goes before the path, and into the headers,
+    where a proxy is asked for it.
+    """
+    if base.scheme not in ("http", "https") or not base.hostname:
+        raise ValueError("not an http(s) URL")
+    secure = base.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    proxy = urlsplit(proxy_to(base.geturl()) or "")
+    if not proxy.hostname:
+        return kind(base.hostname, base.port, timeout=CONNECT_SECONDS), base.path, {}
+    if proxy.scheme != "http":
+        raise ValueError(f"a proxy that is asked over {proxy.scheme} is not supported")
+    known: dict[str, str] = {}
+    if proxy.username is not None:
+        user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        known["Proxy-Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+    connection = kind(proxy.hostname, proxy.port or 80, timeout=CONNECT_SECONDS)
+    if not secure:
+        return connection, base.geturl(), known
+    connection.set_tunnel(base.hostname, base.port, known)
+    return connection, base.path, {}
+
+
+def _events(lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+    """The server-sent events with their names."""
+    name, content = "message", list[str]()
+    for line in lines:
+        match line.decode().rstrip("\r\n").partition(":"):
+            case "event", _, value:
+                name = value.strip()
+            case "data", _, value:
+                content.append(value.removeprefix(" "))
+            case "", "", _:
+                if content:
+                    yield name, "\n".join(content)
+                name, content = "message", []
 
 
 # The conversation

@@ -8,10 +8,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final, Literal
 
-import httpx2
+import aiohttp
 import msgspec
+from aiohttp.http_exceptions import ContentEncodingError
 from msgspec import Struct
 
 from rethread.contract.chat import ChatRequest, Chunk
@@ -28,6 +30,8 @@ AFTER_FINISH_SECONDS: Final = 2.0
 # The body's end follows [DONE] at once; read, it lets the connection serve the next call.
 AFTER_DONE_SECONDS: Final = 0.1
 CUT: Final = "The model server's stream stopped in the middle of the answer."
+NO_ANSWER: Final = "The model server closed the connection without an answer."
+UNREADABLE: Final = "The model server's answer can't be read."
 MODELS_TIMEOUT_SECONDS: Final = 10.0
 LONGEST_ERROR_BODY_BYTES: Final = 64 * 1024
 LONGEST_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -73,23 +77,32 @@ class ChatCompletions:
             base_url=base_url,
             headers=_headers(api_key, is_azure=api_version is not None),
             parameters={"api-version": api_version} if api_version is not None else {},
-            timeout=httpx2.Timeout(stall_timeout_seconds, connect=connect_timeout_seconds),
+            connect_timeout_seconds=connect_timeout_seconds,
+            stall_timeout_seconds=stall_timeout_seconds,
         )
+        # Until it turns out that the server refuses the question itself.
+        self._asks_for_usage = True
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Chunk]:
         """One model call's chunks, in order; ModelError once trying again has no sense."""
-        body = self._body(request)
+        asks_for_usage = self._asks_for_usage
         attempt = 1
         while True:
             is_heard = False
             try:
+                body = self._body(request, asks_for_usage=asks_for_usage)
                 async with aclosing(self._call(body)) as chunks:
                     async for chunk in chunks:
                         is_heard = True
                         yield chunk
+                # Only now: an error may name the field and mean another, and echo the request.
+                self._asks_for_usage &= asks_for_usage
                 return
-            except (AttemptError, httpx2.RequestError) as error:
+            except (AttemptError, aiohttp.ClientError, TimeoutError) as error:
                 failure = self._failure(error, is_heard=is_heard)
+                if failure.refuses_stream_options and asks_for_usage:
+                    asks_for_usage = False
+                    continue
                 wait_seconds = None if is_heard else self._wait_seconds(failure, attempt)
                 if wait_seconds is None:
                     raise self._told(failure.error) from error
@@ -99,18 +112,21 @@ class ChatCompletions:
     async def models(self) -> list[str]:
         """The ids that the server lists; Unavailable where it can't say."""
         try:
-            async with self._connections.lend() as client:
-                response = await client.get("models", timeout=MODELS_TIMEOUT_SECONDS)
-            if not response.is_success:
-                raise _refusal(response, response.content)
-            return [model.id for model in _MODELS.decode(response.content).data]
+            async with (
+                asyncio.timeout(MODELS_TIMEOUT_SECONDS),
+                self._connections.call("GET", "models") as response,
+            ):
+                if not _is_success(response):
+                    raise _refusal(response, await _error_body(response))
+                body = await _whole_answer(response)
+            return [model.id for model in _MODELS.decode(body).data]
         except AttemptError as failure:
             raise Unavailable(self._told(failure.error).message) from failure
-        except httpx2.TimeoutException as error:
+        except TimeoutError as error:
             raise Unavailable(
                 f"The model server did not list its models in {MODELS_TIMEOUT_SECONDS:g} s."
             ) from error
-        except httpx2.RequestError as error:
+        except aiohttp.ClientError as error:
             message = self._failure(error, is_heard=False).error.message
             raise Unavailable(message) from error
         except msgspec.DecodeError as error:
@@ -120,7 +136,7 @@ class ChatCompletions:
         """Close all connections; streams that are under way fail."""
         await self._connections.aclose()
 
-    def _body(self, request: ChatRequest) -> bytes:
+    def _body(self, request: ChatRequest, *, asks_for_usage: bool) -> bytes:
         fields: dict[str, Any] = {
             name: value
             for name, value in msgspec.structs.asdict(request).items()
@@ -129,16 +145,14 @@ class ChatCompletions:
         if request.max_completion_tokens is not None:
             fields[self._token_limit_field] = fields.pop("max_completion_tokens")
         fields["stream"] = True
-        fields["stream_options"] = {"include_usage": True}
+        if asks_for_usage:
+            fields["stream_options"] = {"include_usage": True}
         return msgspec.json.encode(fields)
 
     async def _call(self, body: bytes) -> AsyncGenerator[Chunk]:
         """One attempt; leaving it early closes the connection."""
-        async with (
-            self._connections.lend() as client,
-            client.stream("POST", "chat/completions", content=body) as response,
-        ):
-            if not response.is_success:
+        async with self._connections.call("POST", "chat/completions", body) as response:
+            if not _is_success(response):
                 raise _refusal(response, await _error_body(response))
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind == "application/json":
@@ -149,16 +163,15 @@ class ChatCompletions:
                 raise AttemptError(
                     ModelError("The model server answered with a web page: wrong address?")
                 )
-            async with aclosing(response.aiter_bytes()) as pieces:
-                records = Records()
-                while not records.is_done:
-                    piece = await _next_piece(pieces, is_finished=records.is_finished)
-                    for chunk in records.end() if piece is None else records.feed(piece):
-                        yield chunk
-                    if piece is None:
-                        break
-                _check_ended(records)
-                await _drain(pieces)
+            records = Records()
+            while not records.is_done:
+                piece = await _next_piece(response, is_finished=records.is_finished)
+                for chunk in records.feed(piece) if piece else records.end():
+                    yield chunk
+                if not piece:
+                    break
+            _check_ended(records)
+            await _drain(response)
 
     def _wait_seconds(self, failure: AttemptError, attempt: int) -> float | None:
         """How long to wait before the next attempt; None if there shall be none."""
@@ -171,27 +184,29 @@ class ChatCompletions:
         return failure.asked_wait_seconds
 
     def _failure(
-        self, error: AttemptError | httpx2.RequestError, *, is_heard: bool
+        self, error: AttemptError | aiohttp.ClientError | TimeoutError, *, is_heard: bool
     ) -> AttemptError:
         """A failed attempt in our words; those of the HTTP client would not help anyone."""
+        is_retryable = True
         match error:
             case AttemptError():
                 return error
-            case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
-                # Without the user and password that a URL may hold.
-                address = self._connections.url.netloc.decode()
-                message = f"The model server at {address} can't be reached."
-            case httpx2.TimeoutException():
+            case (
+                aiohttp.ClientConnectorError()
+                | aiohttp.ConnectionTimeoutError()
+                | aiohttp.ClientHttpProxyError()
+            ):
+                message = f"The model server at {self._connections.address} can't be reached."
+            case TimeoutError():
                 message = f"The model server sent nothing for {self._stall_timeout_seconds:g} s."
-            case httpx2.TransportError() if is_heard:
-                message = CUT
-            case httpx2.TransportError():
-                message = "The model server closed the connection without an answer."
+            case aiohttp.ClientPayloadError(__cause__=ContentEncodingError()):
+                message = UNREADABLE
+                is_retryable = False
+            case aiohttp.ClientResponseError():
+                message = UNREADABLE
             case _:
-                message = "The model server's answer can't be read."
-        return AttemptError(
-            ModelError(message), is_retryable=isinstance(error, httpx2.TransportError)
-        )
+                message = CUT if is_heard else NO_ANSWER
+        return AttemptError(ModelError(message), is_retryable=is_retryable)
 
     def _told(self, error: ModelError) -> ModelError:
         """The error as it may be shown: without the key."""
@@ -212,28 +227,28 @@ def _headers(api_key: str | None, *, is_azure: bool) -> dict[str, str]:
     return headers
 
 
-def _refusal(response: httpx2.Response, body: bytes) -> AttemptError:
-    return upstream_errors.of_status(
-        response.status_code, response.headers, body, now=datetime.now(UTC)
-    )
+def _is_success(response: aiohttp.ClientResponse) -> bool:
+    return HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
 
 
-async def _error_body(response: httpx2.Response) -> bytes:
+def _refusal(response: aiohttp.ClientResponse, body: bytes) -> AttemptError:
+    return upstream_errors.of_status(response.status, response.headers, body, now=datetime.now(UTC))
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
     """An error's words, as far as they arrive: the status says the most already."""
     body = bytearray()
     try:
-        async for piece in response.aiter_bytes():
+        while len(body) <= LONGEST_ERROR_BODY_BYTES and (piece := await _next_piece(response)):
             body += piece
-            if len(body) > LONGEST_ERROR_BODY_BYTES:
-                break
-    except httpx2.RequestError:
+    except (aiohttp.ClientError, TimeoutError):
         pass
     return bytes(body[:LONGEST_ERROR_BODY_BYTES])
 
 
-async def _whole_answer(response: httpx2.Response) -> bytes:
+async def _whole_answer(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for piece in response.aiter_bytes():
+    while piece := await _next_piece(response):
         body += piece
         if len(body) > LONGEST_ANSWER_BYTES:
             raise AttemptError(
@@ -242,15 +257,29 @@ async def _whole_answer(response: httpx2.Response) -> bytes:
     return bytes(body)
 
 
-async def _next_piece(pieces: AsyncGenerator[bytes], *, is_finished: bool) -> bytes | None:
-    """The next bytes; None at the end, or once a finished answer breaks off or falls silent."""
-    if not is_finished:
-        return await anext(pieces, None)
+async def _next_piece(response: aiohttp.ClientResponse, *, is_finished: bool = False) -> bytes:
+    """All bytes that are there, or the next ones; none at the end.
+
+    An answer that is finished also ends where it breaks off or falls silent.
+    """
+    content = response.content
     try:
+        if not is_finished:
+            return await content.readany()
         async with asyncio.timeout(AFTER_FINISH_SECONDS):
-            return await anext(pieces, None)
-    except (TimeoutError, httpx2.RequestError):
-        return None
+            return await content.readany()
+    except (aiohttp.ClientError, TimeoutError):
+        # aiohttp tells of a break before it gives what came before the break; in our order the
+        # break is told by the next call.
+        piece = content._read_nowait(-1)
+        if piece or is_finished:
+            return piece
+        raise
+    except RuntimeError as error:
+        # Its word for a connection that has gone since the last piece.
+        if is_finished:
+            return b""
+        raise aiohttp.ClientPayloadError("The connection is gone.") from error
 
 
 def _check_ended(records: Records) -> None:
@@ -258,10 +287,10 @@ def _check_ended(records: Records) -> None:
         raise AttemptError(ModelError(CUT), is_retryable=True)
 
 
-async def _drain(pieces: AsyncGenerator[bytes]) -> None:
+async def _drain(response: aiohttp.ClientResponse) -> None:
     try:
         async with asyncio.timeout(AFTER_DONE_SECONDS):
-            async for _ in pieces:
+            while await _next_piece(response):
                 pass
-    except (TimeoutError, httpx2.RequestError):
+    except (aiohttp.ClientError, TimeoutError):
         pass

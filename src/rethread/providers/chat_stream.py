@@ -98,20 +98,32 @@ class Records:
         try:
             chunk = CHUNK.decode(record)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._accept_mark(record, error)
-            return None
+            return self._without_choices(record, error)
         for choice in chunk.choices:
             if choice.finish_reason:
                 self.is_finished = True
         return chunk if chunk.choices or chunk.usage is not None else None
 
-    def _accept_mark(self, record: bytes, error: Exception) -> None:
-        """Take `[DONE]`, or nothing at all; anything else that is not a chunk is garbage."""
+    def _without_choices(self, record: bytes, error: Exception) -> Chunk | None:
+        """`[DONE]`, null for the choices, or nothing at all; anything else is garbage."""
         mark = record.strip()
         if mark == b"[DONE]":
             self.is_done = True
         elif mark:
-            raise _garbage(record) from error
+            try:
+                usage = _NO_CHOICES.decode(mark).usage
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise _garbage(record) from error
+            return Chunk(usage=usage) if usage is not None else None
+        return None
+
+
+class _NoChoices(Struct, frozen=True):
+    choices: None
+    usage: ChatUsage | None = None
+
+
+_NO_CHOICES: Final = msgspec.json.Decoder(_NoChoices)
 
 
 class _Function(Struct, frozen=True):

@@ -1,28 +1,33 @@
-"""HTTP clients to one model server, each with a connection of its own; the warmest is lent first.
+"""The connections to one model server: addresses, headers, timeouts, certificates and the proxy.
 
-httpx2's pool looks at every connection whenever any call begins or ends, and asks the socket of
-every idle one: with 256 streams that cost 10 ms a call. So each client here has one connection,
-and a stack of idle clients is the pool. Nothing here knows what is asked.
+One aiohttp session, made at the first call, as it belongs to the loop that is running then.
+Nothing here knows what is asked, and no answer is followed anywhere: a redirect is a refusal.
 """
 
+import asyncio
+import io
+import os
 import ssl
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-import httpx2
+import aiohttp
+from yarl import URL
 
-# A proxy from the environment is for the way out, and none for the machine that we are on.
-LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
-DIRECT: Final = {f"all://{host}": None for host in LOOPBACK}
+from rethread.errors import ModelError
+from rethread.providers.upstream_errors import AttemptError
+from rethread.proxies import proxy_to
 
-MOST_IDLE_CLIENTS: Final = 256
 # uvicorn, and with it vLLM, closes an idle connection after 5 s: be the first to.
 IDLE_SECONDS: Final = 4.0
+# aiohttp writes bytes in one go; a file in pieces, so that a large prompt holds nobody up.
+LARGEST_PLAIN_BODY_BYTES: Final = 256 * 1024
 
 
 class Connections:
-    """Clients for `base_url`, as many as there are calls at once."""
+    """Calls to `base_url`, as many at once as there are; a connection serves one after another."""
 
     def __init__(
         self,
@@ -30,58 +35,121 @@ class Connections:
         base_url: str,
         headers: dict[str, str],
         parameters: dict[str, str],
-        timeout: httpx2.Timeout,
+        connect_timeout_seconds: float,
+        stall_timeout_seconds: float,
     ) -> None:
-        self.url = httpx2.URL(base_url)
+        self._url = URL(base_url.rstrip("/"))
         self._headers = headers
         self._parameters = parameters
-        self._timeout = timeout
-        self._tls = _tls(base_url)
-        self._clients: set[httpx2.AsyncClient] = set()
-        self._idle: list[httpx2.AsyncClient] = []
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=connect_timeout_seconds, sock_read=stall_timeout_seconds
+        )
+        # aiohttp waits for ever for a server that does not take the request.
+        self._head_seconds = connect_timeout_seconds + 2 * stall_timeout_seconds
+        self._session: aiohttp.ClientSession | None = None
+        self._answering: set[aiohttp.ClientResponse] = set()
+        self._is_closed = False
+
+    @property
+    def address(self) -> str:
+        """The server's host and port, without a user and password that a URL may hold."""
+        return self._url.host_port_subcomponent or ""
 
     @asynccontextmanager
-    async def lend(self) -> AsyncGenerator[httpx2.AsyncClient]:
-        """A client for one call at a time."""
-        client = self._idle.pop() if self._idle else self._opened()
+    async def call(
+        self, method: str, path: str, body: bytes | None = None
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """An answer, as soon as its head is there; left before its end, its connection is closed.
+
+        Raises what aiohttp does, and TimeoutError.
+        """
+        async with asyncio.timeout(self._head_seconds):
+            response = await self._opened().request(
+                method,
+                self._url.joinpath(path).with_query(self._parameters),
+                data=_payload(body),
+                allow_redirects=False,
+            )
+        self._answering.add(response)
         try:
-            yield client
+            with _told_of_loss(response):
+                yield response
         finally:
-            if client in self._clients and len(self._idle) < MOST_IDLE_CLIENTS:
-                self._idle.append(client)
-            else:
-                self._clients.discard(client)
-                await client.aclose()
+            self._answering.discard(response)
+            # After a body's end this does nothing, and the next call gets the connection.
+            response.close()
 
     async def aclose(self) -> None:
         """Close all connections; calls that are under way fail."""
-        clients, self._clients = self._clients, set()
-        self._idle.clear()
-        for client in clients:
-            await client.aclose()
+        self._is_closed = True
+        for response in list(self._answering):
+            response.close()
+        if self._session is not None:
+            await self._session.close()
 
-    def _opened(self) -> httpx2.AsyncClient:
-        client = httpx2.AsyncClient(
-            base_url=self.url,
-            headers=self._headers,
-            params=self._parameters,
-            timeout=self._timeout,
-            # Not 1: a call that was left may still be closing when the next one comes.
-            limits=httpx2.Limits(
-                max_connections=None, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS
-            ),
-            mounts=DIRECT,
-            verify=self._tls,
-        )
-        self._clients.add(client)
-        return client
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise AttemptError(ModelError("The connections to the model server are closed."))
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=IDLE_SECONDS, ssl=_certificates()
+                ),
+                headers=self._headers,
+                timeout=self._timeout,
+                # One run's cookies are no business of another's.
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # Not `trust_env`: it asks .netrc and the environment in a thread at every call.
+                proxy=proxy_to(str(self._url)),
+            )
+        return self._session
 
 
-def _tls(base_url: str) -> ssl.SSLContext:
-    """Certificates to trust, loaded once; none for plain HTTP on loopback, as loading takes time.
+@contextmanager
+def _told_of_loss(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """Whoever reads the body hears that its connection is gone, whatever the reason.
 
-    Such an empty context refuses every certificate: it can never let one through unchecked.
+    aiohttp leaves the reader waiting for ever where it closes the connection for broken framing.
     """
-    if base_url.startswith(tuple(f"http://{host}" for host in LOOPBACK)):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx2.create_ssl_context()
+
+    def tell(_: object = None) -> None:
+        if not response.content.is_eof() and response.content.exception() is None:
+            response.content.set_exception(aiohttp.ClientPayloadError("The connection is gone."))
+
+    connection = response.connection
+    if connection is None or connection.protocol is None:
+        yield
+        return
+    lost = connection.protocol.closed
+    if lost is None:
+        tell()
+        yield
+        return
+    # Once a connection: a loss that nobody asks about would be logged.
+    lost.remove_done_callback(_take_note)
+    lost.add_done_callback(_take_note)
+    lost.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        lost.remove_done_callback(tell)
+
+
+def _take_note(lost: asyncio.Future[None]) -> None:
+    if not lost.cancelled():
+        lost.exception()
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    if body is None or len(body) <= LARGEST_PLAIN_BODY_BYTES:
+        return body
+    return io.BytesIO(body)
+
+
+def _certificates() -> ssl.SSLContext | bool:
+    """What the system trusts: OpenSSL finds that by itself, but not on macOS."""
+    if sys.platform == "darwin" and not os.environ.keys() & {"SSL_CERT_FILE", "SSL_CERT_DIR"}:
+        import truststore  # noqa: PLC0415 - only macOS has it
+
+        return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return True

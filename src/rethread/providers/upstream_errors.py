@@ -43,7 +43,8 @@ SPENT_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reache
 class AttemptError(Exception):
     """One attempt that failed: the `ModelError` it would be, and whether another may help.
 
-    `asked_wait_seconds` is the server's own word on when to come back.
+    `asked_wait_seconds` is the server's own word on when to come back. `refuses_stream_options`:
+    it may do without them.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class AttemptError(Exception):
         *,
         is_retryable: bool = False,
         asked_wait_seconds: float | None = None,
+        refuses_stream_options: bool = False,
     ) -> None:
         super().__init__(error.message)
         self.error = error
         self.is_retryable = is_retryable
         self.asked_wait_seconds = asked_wait_seconds
+        self.refuses_stream_options = refuses_stream_options
 
 
 def of_status(
@@ -73,6 +76,7 @@ def of_status(
         ),
         is_retryable=status in RETRYABLE_STATUSES and codes.isdisjoint(SPENT_CODES),
         asked_wait_seconds=_asked_wait_seconds(headers, now),
+        refuses_stream_options=status in {400, 422} and b"stream_options" in body,
     )
 
 
