@@ -205,7 +205,7 @@ def _check_nesting(body: bytes) -> None:
         raise _too_deep() from problem
     except (msgspec.DecodeError, ValueError):
         return  # said better by whoever knows what was wanted
-    for _ in range(MAX_NESTING + 1):
+    for _ in range(MAX_NESTING):
         members = (
             member
             for value in level

@@ -59,6 +59,7 @@ def _described(wanted: Any) -> inspect.Type:
                 seen.add(cls)
                 declared = {field.name: field.type for field in structs.fields(cls)}
                 for field in kind.fields:
+                    field.type = _bare(field.type)
                     orders = {
                         frozenset(values): values for values in _literals(declared[field.name])
                     }
@@ -85,13 +86,23 @@ def _put_in_order(
 
 
 def _members(kind: inspect.Type) -> Sequence[inspect.Type]:
+    """What a type is made of, rid of the notes for the OpenAPI document around it."""
     match kind:
-        case inspect.UnionType(types=members):
-            return members
-        case inspect.ListType(item_type=member) | inspect.DictType(value_type=member):
-            return [member]
+        case inspect.UnionType():
+            kind.types = tuple(_bare(member) for member in kind.types)
+            return kind.types
+        case inspect.ListType():
+            kind.item_type = _bare(kind.item_type)
+            return [kind.item_type]
+        case inspect.DictType():
+            kind.value_type = _bare(kind.value_type)
+            return [kind.value_type]
         case _:
             return []
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    return kind.type if isinstance(kind, inspect.Metadata) else kind
 
 
 def _literals(annotation: Any) -> Iterator[tuple[Any, ...]]:
