@@ -14,6 +14,7 @@ from rethread.http.codec import error_body
 from rethread.http.deliveries import Deliveries
 
 CUT_OFF_SECONDS: Final = 0.2
+MOST_HEAD_BYTES: Final = 64 * 1024  # the parser by itself keeps whatever comes
 BAD_REQUEST: Final = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b"content-length: "
@@ -24,6 +25,23 @@ def protocol_with(deliveries: Deliveries) -> type[HttpToolsProtocol]:
     """The HTTP protocol of uvicorn, which tells whose connection has come and which has closed."""
 
     class Protocol(HttpToolsProtocol):
+        head_bytes: int | None = None  # what has come of a request's head; None behind it
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.head_bytes is not None and not self.transport.is_closing():
+                self.head_bytes += len(data)
+                if self.head_bytes > MOST_HEAD_BYTES:
+                    self.send_400_response("The request's headers are too large.")
+
+        def on_message_begin(self) -> None:
+            self.head_bytes = 0
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self.head_bytes = None
+            super().on_headers_complete()
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             if self.client:
