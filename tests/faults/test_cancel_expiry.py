@@ -193,6 +193,7 @@ def test_runs_expire_in_whatever_they_wait_for(
     limits = ("--run-expiry-seconds", "3", "--max-concurrent-runs", "1")
     with scene_with(start_server, model, *limits) as scene:
         model.replies.extend([tool_calls(CALL), text("So far", "!").then(Gate(), after=1)])
+        model.answer = lambda _: text("Too late.").first(Gate())
         for_outputs, for_model, for_turn = (scene.thread() for _ in range(3))
         outputs_run = scene.rest(scene.start(for_outputs, tools=[WEATHER]))
         assert outputs_run.status == "requires_action"

@@ -25,14 +25,16 @@ APPEND_AT_REST = """
 INSERT INTO events (thread_id, run_id, first, last, body) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING RETURNING last
 """
-# As many records as fit, and one at least: what a slow listener has read waits in memory.
+# As many records as fit, and one at least: what a slow listener has read waits in memory. They
+# are measured without their bodies, which a window would hold all of.
 READ = f"""
-SELECT first, last, body FROM (
-    SELECT first, last, body, SUM(LENGTH(body)) OVER (ORDER BY first) - LENGTH(body) AS ahead
-      FROM (SELECT first, last, body FROM events
-             WHERE thread_id = $1 AND run_id = $2 AND last > $3 ORDER BY first LIMIT 100) AS next
-    ) AS measured
- WHERE ahead < {256 * 1024} ORDER BY first
+SELECT events.first, events.last, events.body
+  FROM (SELECT first, SUM(size) OVER (ORDER BY first) - size AS ahead
+          FROM (SELECT first, LENGTH(body) AS size FROM events
+                 WHERE thread_id = $1 AND run_id = $2 AND last > $3
+                 ORDER BY first LIMIT 100) AS next) AS measured
+  JOIN events ON events.thread_id = $1 AND events.run_id = $2 AND events.first = measured.first
+ WHERE measured.ahead < {256 * 1024} ORDER BY events.first
 """
 LAST = "SELECT COALESCE(MAX(last), 0) FROM events WHERE thread_id = $1 AND run_id = $2"
 # differs: PostgreSQL has no rowid; there it is ctid.
