@@ -5,16 +5,13 @@ it does not expect, and whose snapshots must equal the finished objects.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai import AssistantEventHandler, Stream
-from openai._models import construct_type
-from openai.types.beta import AssistantStreamEvent
 
 from rethread.contract.chat import ChatUsage, Chunk
 from rethread.contract.events import Event
@@ -25,59 +22,12 @@ from rethread.errors import ModelError
 from rethread.runs.turn import Ending, Turn, merged
 from tests.fakes import replies
 from tests.fakes.replies import Call, Reply
+from tests.heard import PARIS, ROME, USAGE, Heard, feed, names
 from tests.objects import NOW, a_run
-
-USAGE = Usage(prompt_tokens=10, completion_tokens=5, total_tokens=15)
-PARIS = Call("call_1", "weather", '{"city": "Paris"}')
-ROME = Call("call_2", "weather", '{"city": "Rome"}')
-
-
-class Heard(AssistantEventHandler):
-    """The stock handler, and what it called us with."""
-
-    def __init__(self, events: Sequence[Event]) -> None:
-        super().__init__()
-        self.said = ""
-        self.steps: list[Any] = []
-        self.calls: list[Any] = []
-        self._init(cast(Stream[AssistantStreamEvent], self._parsed(events)))
-        self.until_done()
-
-    @staticmethod
-    def _parsed(events: Sequence[Event]) -> Iterator[Any]:
-        for event in events:
-            data = json.loads(msgspec.json.encode(event.payload))
-            yield construct_type(
-                type_=cast(Any, AssistantStreamEvent), value={"event": event.name, "data": data}
-            )
-
-    def on_text_delta(self, delta: Any, snapshot: Any) -> None:
-        """Collect the text."""
-        self.said += delta.value
-
-    def on_run_step_delta(self, delta: Any, snapshot: Any) -> None:
-        """Keep the last snapshot of each step that calls tools."""
-        self.calls = snapshot.step_details.tool_calls
-
-    def on_run_step_done(self, run_step: Any) -> None:
-        """Keep the finished steps."""
-        self.steps.append(run_step)
 
 
 def a_turn(**fields: Any) -> Turn:
     return Turn(a_run(status="in_progress", **fields), offered=frozenset({"weather"}))
-
-
-def chunks_of(reply: Reply) -> list[Chunk]:
-    """The chunks of a fake server's answer."""
-    lines = [step[len(b"data: ") :] for step in reply.steps if isinstance(step, bytes)]
-    return [msgspec.json.decode(line, type=Chunk) for line in lines if line.strip() != b"[DONE]"]
-
-
-def feed(turn: Turn, *answers: Reply) -> list[Event]:
-    """The events of all their chunks."""
-    chunks = [chunk for reply in answers for chunk in chunks_of(reply)]
-    return [event for chunk in chunks for event in turn.feed(chunk, now=NOW)]
 
 
 def played(*answers: Reply) -> tuple[list[Event], Ending]:
@@ -86,11 +36,6 @@ def played(*answers: Reply) -> tuple[list[Event], Ending]:
     events = feed(turn, *answers)
     ending = turn.end(usage=turn.usage or USAGE, now=NOW)
     return [*events, *ending.events], ending
-
-
-def names(events: Sequence[Event]) -> list[str]:
-    """The events' names, without the part that all have."""
-    return [event.name.removeprefix("thread.") for event in events]
 
 
 def messages_of(events: Sequence[Event]) -> list[Message]:
@@ -317,9 +262,7 @@ def test_an_answer_that_was_cut_is_incomplete_and_its_step_completed(
 
 
 def test_a_call_that_was_cut_is_a_failed_step() -> None:
-    events, ending = played(
-        replies.text("Well"), replies.tool_calls(PARIS, finish_reason="length")
-    )
+    events, ending = played(replies.text("Well"), replies.tool_calls(PARIS, finish_reason="length"))
     assert (ending.kind, ending.calls) == ("length", [])
     assert names(events)[-1] == "run.step.failed"
     assert len(Heard(events).steps) == 2

@@ -60,8 +60,7 @@ async def test_two_who_open_a_new_file_at_once_apply_the_schema_once(tmp_path: P
 async def test_a_broken_migration_leaves_nothing(schema: Path, tmp_path: Path) -> None:
     broken = schema / "0003_third.sql"
     broken.write_text(
-        "CREATE TABLE b (id {serial}); UPDATE a SET body = 'broken';"
-        "INSERT INTO nowhere VALUES (1);"
+        "CREATE TABLE b (id {serial}); UPDATE a SET body = 'broken';INSERT INTO nowhere VALUES (1);"
     )
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
         await open_database(tmp_path / "data")

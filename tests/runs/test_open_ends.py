@@ -1,0 +1,83 @@
+"""What a driver that went away has left open is ended with what listeners had seen of it."""
+
+import msgspec
+import pytest
+
+from rethread.contract.messages import Message, RefusalPart, TextPart, TextValue
+from rethread.contract.runs import LastError, Run
+from rethread.contract.steps import Step, ToolCallsDetails
+from rethread.runs import open_ends
+from rethread.runs.lifecycle import move
+from rethread.runs.recorder import Recorder
+from rethread.runs.turn import Turn
+from rethread.store import messages, steps
+from rethread.store.database import Database
+from rethread.store.events import EventLog
+from tests.fakes import replies
+from tests.fakes.replies import Reply
+from tests.heard import PARIS, Heard, feed, names
+from tests.objects import NOW, PROJECT, claimed, stored_run
+
+
+async def left_open(db: Database, *answers: Reply) -> tuple[Run, list[Step]]:
+    """A run whose driver went away after it had recorded these answers, and its steps."""
+    log = EventLog(db)
+    started = await stored_run(db, log)
+    run = move(started.run, "in_progress", now=NOW)
+    recorder = Recorder(log, await claimed(db), last_number=2)
+    turn = Turn(run, offered=frozenset({"weather"}))
+    for answer in answers:
+        recorder.record(feed(turn, answer))
+        await recorder.settle()
+    bodies = await steps.of_run(db, run.thread_id, run.id)
+    return run, [msgspec.json.decode(body, type=Step) for body in bodies]
+
+
+async def test_a_message_in_progress_ends_with_what_was_streamed_into_it(db: Database) -> None:
+    half = replies.text("Hel", "lo, ")
+    run, open_steps = await left_open(
+        db, replies.text("first"), replies.tool_calls(PARIS), half, replies.refusal("no"),
+        replies.text("wörld"),
+    )  # fmt: skip
+    error = LastError("server_error", "gone")
+    events = await open_ends.closing(db, run, open_steps, status="failed", now=NOW, error=error)
+    assert names(events) == ["run.step.failed", "message.incomplete", "run.step.failed"]
+    message = events[1].payload
+    assert isinstance(message, Message)
+    assert message.content == [TextPart(TextValue("Hello, wörld")), RefusalPart("no")]
+    assert message.incomplete_details is not None
+    assert message.incomplete_details.reason == "run_failed"
+    Heard(events)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "expired"])
+async def test_a_call_that_waits_for_its_output_ends_as_the_run_does(
+    db: Database, status: str
+) -> None:
+    run, open_steps = await left_open(db, replies.tool_calls(PARIS))
+    events = await open_ends.closing(db, run, open_steps, status=status, now=NOW)  # type: ignore[arg-type]
+    assert names(events) == [f"run.step.{status}"]
+    step = events[0].payload
+    assert isinstance(step, Step)
+    assert isinstance(step.step_details, ToolCallsDetails)
+    assert step.last_error is None
+
+
+async def test_what_has_ended_stays_as_it_is(db: Database) -> None:
+    run, open_steps = await left_open(db, replies.text("done"), replies.tool_calls(PARIS))
+    assert [step.status for step in open_steps] == ["completed", "in_progress"]
+    events = await open_ends.closing(db, run, open_steps, status="cancelled", now=NOW)
+    assert names(events) == ["run.step.cancelled"]
+
+
+async def test_a_message_that_was_deleted_meanwhile_is_not_spoken_of(db: Database) -> None:
+    run, open_steps = await left_open(db, replies.text("half"))
+    rows = await db.read("SELECT id FROM messages WHERE run_id = $1", run.id)
+    await messages.delete(db, PROJECT, run.thread_id, rows[0][0], now=NOW)
+    events = await open_ends.closing(db, run, open_steps, status="cancelled", now=NOW)
+    assert names(events) == ["run.step.cancelled"]
+
+
+async def test_a_run_that_left_nothing_open_needs_no_closing(db: Database) -> None:
+    run, open_steps = await left_open(db)
+    assert await open_ends.closing(db, run, open_steps, status="failed", now=NOW) == []
