@@ -26,6 +26,7 @@ from rethread.providers import Provider
 from rethread.providers.chat import ChatCompletions
 from rethread.providers.demo import Demo
 from rethread.runs import tokens
+from rethread.runs.commands import Dispatch
 from rethread.runs.driver import Engine
 from rethread.store import keys
 from rethread.store.database import Database, latest_version, open_database, version
@@ -80,7 +81,7 @@ async def _serve(settings: Settings) -> int:
         workers = _workers(settings, db, log, provider)
         deliveries = Deliveries()
         guard = Guard(
-            _services(settings, db, log, provider),
+            _services(settings, db, log, provider, workers.dispatch),
             KeyRing(db, allow_anonymous=settings.allow_anonymous),
             deliveries,
         )
@@ -141,7 +142,9 @@ def _workers(settings: Settings, db: Database, log: EventLog, provider: Provider
     )
 
 
-def _services(settings: Settings, db: Database, log: EventLog, provider: Provider) -> Services:
+def _services(
+    settings: Settings, db: Database, log: EventLog, provider: Provider, dispatch: Dispatch
+) -> Services:
     started = int(time.time())
 
     async def list_models() -> list[ModelObject]:
@@ -157,7 +160,7 @@ def _services(settings: Settings, db: Database, log: EventLog, provider: Provide
     async def check_ready() -> Mapping[str, Any]:
         return await _readiness(settings, db)
 
-    return Services(db, log, list_models, check_ready, time.time, _options(settings))
+    return Services(db, log, dispatch, list_models, check_ready, time.time, _options(settings))
 
 
 def _options(settings: Settings) -> Options:

@@ -7,8 +7,8 @@ that is lost costs a second.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 from rethread.errors import RethreadError
@@ -16,6 +16,7 @@ from rethread.runs.driver import Engine, drive
 from rethread.store import answers, events, leases, pages, runs, threads
 from rethread.store.database import Database, Statement
 from rethread.store.leases import Lease
+from rethread.store.runs import StoredRun
 
 logger = logging.getLogger("rethread.workers")
 
@@ -42,6 +43,8 @@ class Workers:
         self._max_concurrent_runs = max_concurrent_runs
         self._event_retention_seconds = event_retention_seconds
         self._driving: set[asyncio.Task[None]] = set()
+        self._reserved = 0  # drivers that are held for runs about to be written
+        self._is_queue_empty = False
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -61,6 +64,7 @@ class Workers:
 
     async def stop(self, *, grace_seconds: float) -> None:
         """Claim nothing more, let the runs under way finish for a while, hand back the rest."""
+        self._max_concurrent_runs = 0
         await _cancel(self._loops)
         if self._driving:
             await asyncio.wait(self._driving, timeout=grace_seconds)
@@ -76,22 +80,42 @@ class Workers:
                     await asyncio.sleep(REST_AFTER_FAILURE_SECONDS)
                 await wakeup.wait(timeout_seconds=LOOK_EVERY_SECONDS)
 
+    @contextmanager
+    def dispatch(self) -> Iterator[Callable[[Lease, StoredRun | None], None] | None]:
+        """Hold a driver for a run that is about to be queued; None if others wait, or all work."""
+        is_held = self._is_queue_empty and self._is_driver_free()
+        self._is_queue_empty = is_held  # a run that is not held for waits in the queue
+        self._reserved += is_held
+        try:
+            yield self._begin if is_held else None
+        finally:
+            self._reserved -= is_held
+
+    def _is_driver_free(self) -> bool:
+        return len(self._driving) + self._reserved < self._max_concurrent_runs
+
     async def _claim_all(self) -> None:
-        while lease := await leases.claim(
-            self.db, urgent_only=len(self._driving) >= self._max_concurrent_runs
-        ):
-            task = asyncio.create_task(self._drive(lease))
-            self._driving.add(task)
-            task.add_done_callback(self._has_driven)
+        while True:
+            any_run = self._is_driver_free()
+            lease = await leases.claim(self.db, urgent_only=not any_run)
+            if lease is None:
+                self._is_queue_empty = any_run
+                return
+            self._begin(lease)
+
+    def _begin(self, lease: Lease, stored: StoredRun | None = None) -> None:
+        task = asyncio.create_task(self._drive(lease, stored))
+        self._driving.add(task)
+        task.add_done_callback(self._has_driven)
 
     def _has_driven(self, task: asyncio.Task[None]) -> None:
         self._driving.discard(task)
         self.db.notify(leases.TOPIC)
 
-    async def _drive(self, lease: Lease) -> None:
+    async def _drive(self, lease: Lease, stored: StoredRun | None) -> None:
         """Drive a run; if that breaks off for whatever reason, the run goes back to the queue."""
         try:
-            await drive(self._engine, lease)
+            await drive(self._engine, lease, stored)
         except asyncio.CancelledError:
             await leases.release(self.db, lease)
             raise

@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.json import encode
 
 from rethread.contract import ModelObject
-from rethread.runs.commands import Asking, Started
+from rethread.runs.commands import Asking, Dispatch, Started
 from rethread.store.answers import Answer
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog
@@ -38,6 +38,7 @@ class Services(NamedTuple):
 
     db: Database
     log: EventLog
+    dispatch: Dispatch
     list_models: Callable[[], Awaitable[list[ModelObject]]]
     check_ready: Callable[[], Awaitable[Mapping[str, Any]]]
     clock: Callable[[], float]

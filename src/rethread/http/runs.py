@@ -47,6 +47,7 @@ async def create(request: Request) -> Response:
         asked,
         expires_at=_expires_at(request),
         also=request.also_started(is_stream=bool(asked.stream)),
+        dispatch=request.services.dispatch,
     )
     return _started_response(request, asked, started)
 
@@ -61,6 +62,7 @@ async def create_thread_and_run(request: Request) -> Response:
         asked,
         expires_at=_expires_at(request),
         also=request.also_started(is_stream=bool(asked.stream)),
+        dispatch=request.services.dispatch,
     )
     return _started_response(request, asked, started)
 
@@ -115,6 +117,7 @@ async def submit_tool_outputs(request: Request) -> Response:
         *_ids(request),
         asked,
         also=request.also_started(is_stream=bool(asked.stream)),
+        dispatch=request.services.dispatch,
     )
     return _started_response(request, asked, started)
 

@@ -4,6 +4,7 @@ Each is one write, whole or not at all, which leaves the run where a driver take
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +21,8 @@ from rethread.runs.lifecycle import NEXT, end_step, move, new_run
 from rethread.store import assistants, leases, messages, runs, steps, threads
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog, Record, appending, last_number
+from rethread.store.leases import Lease
+from rethread.store.runs import StoredRun
 
 
 class Asking(NamedTuple):
@@ -40,6 +43,9 @@ class Started(NamedTuple):
 
 # What is to be written along with what was started, once it is known.
 Also = Callable[[Started], Sequence[Statement]]
+# Holds a driver of this process for a run that is about to be queued, or None where the run has
+# to wait for its turn. What it gives is called once the run is written.
+Dispatch = Callable[[], AbstractContextManager[Callable[[Lease, StoredRun | None], None] | None]]
 
 
 def interrupt_topic(run_id: str) -> str:
@@ -61,6 +67,7 @@ async def create(
     *,
     expires_at: int,
     also: Also,
+    dispatch: Dispatch = nullcontext,
 ) -> Started:
     """A queued run on a thread: NotFound, or ThreadLocked while another holds it."""
     assistant = await _assistant(db, asking.project, asked.assistant_id)
@@ -73,9 +80,11 @@ async def create(
         *_appending(added, run, asking.now),
     ]
     opening = [Event("thread.run.created", run), Event("thread.run.queued", run)]
-    prepared = _prepared(asking, run, asked, opening, statements)
-    await runs.create(db, asking.project, run, [*prepared.statements, *also(prepared.shown)])
-    return _announce(db, log, prepared)
+    with dispatch() as drive:
+        prepared = _prepared(asking, run, asked, opening, statements, is_claimed=bool(drive))
+        await runs.create(db, asking.project, run, [*prepared.statements, *also(prepared.shown)])
+        _announce(db, log, prepared.shown, prepared.record, drive, prepared.stored)
+    return prepared.shown
 
 
 async def create_thread_and_run(
@@ -86,6 +95,7 @@ async def create_thread_and_run(
     *,
     expires_at: int,
     also: Also,
+    dispatch: Dispatch = nullcontext,
 ) -> Started:
     """A new thread with a queued run on it; NotFound without the assistant."""
     assistant = await _assistant(db, asking.project, asked.assistant_id)
@@ -112,10 +122,12 @@ async def create_thread_and_run(
         Event("thread.run.created", run),
         Event("thread.run.queued", run),
     ]
-    prepared = _prepared(asking, run, asked, opening, statements)
-    if not await db.write(*prepared.statements, *also(prepared.shown)):
-        raise Raced(f"Thread '{thread.id}' was not written.")
-    return _announce(db, log, prepared)
+    with dispatch() as drive:
+        prepared = _prepared(asking, run, asked, opening, statements, is_claimed=bool(drive))
+        if not await db.write(*prepared.statements, *also(prepared.shown)):
+            raise Raced(f"Thread '{thread.id}' was not written.")
+        _announce(db, log, prepared.shown, prepared.record, drive, prepared.stored)
+    return prepared.shown
 
 
 async def cancel(db: Database, asking: Asking, thread_id: str, run_id: str, *, also: Also) -> bytes:
@@ -147,6 +159,7 @@ async def submit_tool_outputs(
     asked: SubmitToolOutputs,
     *,
     also: Also,
+    dispatch: Dispatch = nullcontext,
 ) -> Started:
     """The run queued again with its calls' outputs; Conflict in another state, or Invalid."""
     old = await runs.get(db, asking.project, thread_id, run_id)
@@ -162,17 +175,17 @@ async def submit_tool_outputs(
     events = [Event("thread.run.step.completed", step), Event("thread.run.queued", run)]
     record = _record(events, after=last)
     started = Started(run, body, last)
-    if not await db.write(
-        appending(thread_id, run_id, record, fence=None),
-        runs.replacing(run, old=old, new=body),
-        steps.replacing(step, msgspec.json.encode(step)),
-        leases.enqueuing(thread_id, run_id),
-        *also(started),
-    ):
-        raise Raced(f"Run '{run_id}' has moved at the same time.")
-    log.announce(run_id, record)
-    db.notify(rest_topic(run_id))
-    db.notify(leases.TOPIC)
+    with dispatch() as drive:
+        if not await db.write(
+            appending(thread_id, run_id, record, fence=None),
+            runs.replacing(run, old=old, new=body),
+            steps.replacing(step, msgspec.json.encode(step)),
+            _queuing(run, is_claimed=bool(drive)),
+            *also(started),
+        ):
+            raise Raced(f"Run '{run_id}' has moved at the same time.")
+        db.notify(rest_topic(run_id))
+        _announce(db, log, started, record, drive, None)
     return started
 
 
@@ -180,6 +193,7 @@ class _Prepared(NamedTuple):
     """A run that is about to be written."""
 
     shown: Started
+    stored: StoredRun
     record: Record
     statements: list[Statement]
 
@@ -190,6 +204,8 @@ def _prepared(
     asked: RunOptions,
     opening: list[Event],
     statements: Sequence[Statement],
+    *,
+    is_claimed: bool,
 ) -> _Prepared:
     body = msgspec.json.encode(run)
     record = _record(opening, after=0)
@@ -203,14 +219,32 @@ def _prepared(
         fingerprint=asking.fingerprint,
     )
     opened = appending(run.thread_id, run.id, record, fence=None)
-    queued = leases.enqueuing(run.thread_id, run.id)
-    return _Prepared(Started(run, body, 0), record, [*statements, adding, opened, queued])
+    queued = _queuing(run, is_claimed=is_claimed)
+    stored = StoredRun(body, additional, record.last)
+    return _Prepared(Started(run, body, 0), stored, record, [*statements, adding, opened, queued])
 
 
-def _announce(db: Database, log: EventLog, prepared: _Prepared) -> Started:
-    log.announce(prepared.shown.run.id, prepared.record)
-    db.notify(leases.TOPIC)
-    return prepared.shown
+def _queuing(run: Run, *, is_claimed: bool) -> Statement:
+    if is_claimed:
+        return leases.enqueuing_claimed(run.thread_id, run.id)
+    return leases.enqueuing(run.thread_id, run.id)
+
+
+def _announce(
+    db: Database,
+    log: EventLog,
+    started: Started,
+    record: Record,
+    drive: Callable[[Lease, StoredRun | None], None] | None,
+    stored: StoredRun | None,
+) -> None:
+    """Let listeners hear it, and its driver, or whoever is the next to be free."""
+    run = started.run
+    log.announce(run.id, record)
+    if drive is not None:
+        drive(Lease(run.thread_id, run.id, fence=1), stored)
+    else:
+        db.notify(leases.TOPIC)
 
 
 def _record(events: Sequence[Event], *, after: int) -> Record:

@@ -78,9 +78,12 @@ class Engine(NamedTuple):
     clock: Callable[[], float]
 
 
-async def drive(engine: Engine, lease: Lease) -> None:
-    """Bring the run to its next rest, or leave it to whoever has taken it over."""
-    stored = await runs.to_drive(engine.db, lease.thread_id, lease.run_id)
+async def drive(engine: Engine, lease: Lease, stored: StoredRun | None = None) -> None:
+    """Bring the run to its next rest, or leave it to whoever has taken it over.
+
+    `stored` is the run as it was just written, where the caller knows it.
+    """
+    stored = stored or await runs.to_drive(engine.db, lease.thread_id, lease.run_id)
     if stored is None:
         await engine.db.write(leases.finishing(lease))
         engine.db.notify(topic(lease.run_id))

@@ -14,6 +14,11 @@ ENQUEUE = """
 INSERT INTO work (thread_id, run_id, urgent) VALUES ($1, $2, $3)
 ON CONFLICT (run_id) DO UPDATE SET urgent = $3
 """
+# Whoever has a driver free claims the run in the write that queues it, and saves a commit.
+ENQUEUE_CLAIMED = """
+INSERT INTO work (thread_id, run_id, claimed, fence) VALUES ($1, $2, 1, 1)
+ON CONFLICT (run_id) DO NOTHING RETURNING number
+"""
 # differs: PostgreSQL adds FOR UPDATE SKIP LOCKED, so that servers do not wait for each other.
 CLAIM = """
 UPDATE work SET claimed = 1, fence = fence + 1
@@ -40,6 +45,11 @@ class Lease(NamedTuple):
 def enqueuing(thread_id: str, run_id: str, *, urgent: bool = False) -> Statement:
     """The statement that puts a run in the queue."""
     return Statement(ENQUEUE, thread_id, run_id, int(urgent))
+
+
+def enqueuing_claimed(thread_id: str, run_id: str) -> Statement:
+    """The check that puts a run in the queue as its first driver's, whose fence is 1."""
+    return Statement(ENQUEUE_CLAIMED, thread_id, run_id)
 
 
 def finishing(lease: Lease) -> Statement:
