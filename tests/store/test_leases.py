@@ -43,6 +43,13 @@ async def test_an_urgent_run_goes_first_and_is_all_that_a_full_house_takes(db: D
     assert await leases.waiting(db) == 0
 
 
+async def test_an_urgent_run_goes_first_where_there_is_room_for_all(db: Database) -> None:
+    for name in ("run_a", "run_b"):
+        await enqueue(db, name)
+    await enqueue(db, "run_b", urgent=True)
+    assert [(await claimed(db)).run_id for _ in range(2)] == ["run_b", "run_a"]
+
+
 async def test_a_run_that_is_being_driven_is_not_claimed_again_when_it_becomes_urgent(
     db: Database,
 ) -> None:

@@ -196,6 +196,23 @@ async def test_a_full_disk_in_the_middle_of_a_large_write_is_no_fault_of_that_wr
     assert await ids(things) == [3]
 
 
+async def test_a_full_database_is_the_fault_of_no_single_write(things: Database) -> None:
+    """SQLite takes back the whole transaction then: no write of it may be told that all is well."""
+    pages = things._connection.execute("PRAGMA page_count").fetchone()[0]
+    things._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with held_by_another(things.place):
+        writes = asyncio.gather(
+            things.write(Statement(ADD, 1)),
+            things.write(Statement("INSERT INTO things VALUES (2, zeroblob(20000))")),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+    assert [type(result) for result in await writes] == [Unavailable] * 2
+    things._connection.execute("PRAGMA max_page_count = 1000000")
+    await things.write(Statement(ADD, 3))
+    assert await ids(things) == [3]
+
+
 async def test_the_file_cut_off_under_it_fails_writes_and_ends_no_thread(
     things: Database,
 ) -> None:

@@ -192,7 +192,7 @@ class Sqlite:
         try:
             refused = self._execute_all(write, execute)
         except Exception as problem:  # a value that SQLite cannot take is no sqlite3.Error
-            if _is_fault(problem) or not self._connection.in_transaction:
+            if not self._connection.in_transaction:  # a full disk takes back everybody's
                 raise
             refused = True
             write.error = problem
@@ -219,12 +219,6 @@ class Sqlite:
 def _settle(writes: Sequence[_Write]) -> None:
     for write in writes:
         write.settle()
-
-
-def _is_fault(problem: Exception) -> bool:
-    """Whether the disk or the file is at fault, rather than one statement."""
-    code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return isinstance(problem, sqlite3.OperationalError) and code & 0xFF != sqlite3.SQLITE_ERROR
 
 
 def _connect(path: Path) -> sqlite3.Connection:
