@@ -129,7 +129,7 @@ class Workers:
         while True:
             await asyncio.sleep(REST_AFTER_FAILURE_SECONDS)
             with suppress(RethreadError):
-                await leases.release(self.db, lease)
+                await leases.release(self.db, lease, after_crash=True)
                 return
 
     async def _repeat(self, chore: Chore) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from openai import APIConnectionError, OpenAI
 from openai.types.beta.threads import Run
 
-from rethread.runs.driver import MOST_CLAIMS
+from rethread.runs.driver import MOST_CRASHES
 from tests.conftest import StartServer
 from tests.fakes.model_server import ModelServer
 from tests.fakes.replies import Call, Gate, text, tool_calls
@@ -291,7 +291,7 @@ def test_a_run_that_never_survives_is_given_up(
         model.answer = lambda _: text("Never said.").first(gate)
         thread_id, asks = scene.thread(), scene.asks_model()
         run = scene.start(thread_id)
-        for _ in range(MOST_CLAIMS):
+        for _ in range(MOST_CRASHES):
             asks()
             asks = scene.asks_model()
             kill_and_restart(scene)

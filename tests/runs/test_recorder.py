@@ -103,7 +103,7 @@ async def test_nothing_is_lost_or_out_of_order_however_it_is_coalesced(
 async def test_the_rows_are_written_with_the_events_that_speak_of_them(
     recording: Recording,
 ) -> None:
-    thread_id, run_id, _ = recording.lease
+    thread_id, run_id = recording.lease[:2]
     recording.recorder.record(recording.feed("Hel", "lo"))
     await recording.recorder.settle()
     message_id = (await messages.page(recording.db, PROJECT, thread_id, PageRequest(limit=1))).rows[

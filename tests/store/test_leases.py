@@ -69,13 +69,23 @@ async def test_every_claim_has_a_higher_fence(db: Database) -> None:
     assert fences == [1, 2, 3]
 
 
+async def test_a_run_that_is_given_back_in_order_has_not_crashed(db: Database) -> None:
+    await enqueue(db, "run_a")
+    crashes = []
+    for after_crash in (False, True, False):
+        lease = await claimed(db)
+        crashes.append(lease.crashes)
+        await leases.release(db, lease, after_crash=after_crash)
+    assert [*crashes, (await claimed(db)).crashes] == [0, 0, 1, 1]
+
+
 async def test_after_a_start_every_claim_is_taken_back(db: Database) -> None:
     for name in ("run_a", "run_b"):
         await enqueue(db, name)
         await claimed(db)
     assert await leases.waiting(db) == 0
     await leases.release_all(db)
-    assert [(await claimed(db))[1:] for _ in range(2)] == [("run_a", 2), ("run_b", 2)]
+    assert [(await claimed(db))[1:] for _ in range(2)] == [("run_a", 2, 1), ("run_b", 2, 1)]
 
 
 async def test_an_old_fence_cannot_append_nor_finish_nor_release(db: Database) -> None:

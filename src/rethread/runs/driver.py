@@ -47,7 +47,7 @@ from rethread.store.wakeups import Wakeup
 
 logger = logging.getLogger("rethread.run")
 
-MOST_CLAIMS: Final = 4  # a run whose server goes away that often may be why it does
+MOST_CRASHES: Final = 4  # a run whose server goes away that often may be why it does
 STOPPED: Final = "The server was restarted in the middle of this step."
 STOPPED_TOO_OFTEN: Final = "The server stopped several times in the middle of this run."
 FILTERED: Final = "The model's answer was stopped by its content filter."
@@ -177,7 +177,7 @@ class Driver:
             await self._reload()
             await self._interrupt("cancelled")
             return False
-        if self._lease.fence > MOST_CLAIMS:
+        if self._lease.crashes >= MOST_CRASHES:
             await self._fail(ModelError(STOPPED_TOO_OFTEN), None)
             return False
         ends = await self._closing("failed", LastError("server_error", STOPPED))

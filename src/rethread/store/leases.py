@@ -24,22 +24,26 @@ CLAIM = """
 UPDATE work SET claimed = 1, fence = fence + 1
  WHERE number = (SELECT number FROM work WHERE claimed = 0 AND urgent >= $1
                   ORDER BY urgent DESC, number LIMIT 1)
-RETURNING thread_id, run_id, fence
+RETURNING thread_id, run_id, fence, crashes
 """
 FINISH = "DELETE FROM work WHERE run_id = $1 AND fence = $2"
-RELEASE = "UPDATE work SET claimed = 0 WHERE run_id = $1 AND fence = $2"
-RELEASE_ALL = "UPDATE work SET claimed = 0 WHERE claimed = 1"
+RELEASE = "UPDATE work SET claimed = 0, crashes = crashes + $3 WHERE run_id = $1 AND fence = $2"
+RELEASE_ALL = "UPDATE work SET claimed = 0, crashes = crashes + 1 WHERE claimed = 1"
 WAITING = "SELECT COUNT(*) FROM work WHERE claimed = 0"
 
 TOPIC = "work"
 
 
 class Lease(NamedTuple):
-    """The right to drive a run until somebody has a higher fence."""
+    """The right to drive a run until somebody has a higher fence.
+
+    `crashes` counts the drivers of this run that did not come to give it back.
+    """
 
     thread_id: str
     run_id: str
     fence: int
+    crashes: int = 0
 
 
 def enqueuing(thread_id: str, run_id: str, *, urgent: bool = False) -> Statement:
@@ -63,9 +67,9 @@ async def claim(db: Database, *, urgent_only: bool = False) -> Lease | None:
     return Lease(*rows[0]) if rows else None
 
 
-async def release(db: Database, lease: Lease) -> None:
+async def release(db: Database, lease: Lease, *, after_crash: bool = False) -> None:
     """Give a run back unfinished: the next claim takes it up."""
-    await db.write(Statement(RELEASE, lease.run_id, lease.fence))
+    await db.write(Statement(RELEASE, lease.run_id, lease.fence, int(after_crash)))
 
 
 async def release_all(db: Database) -> None:

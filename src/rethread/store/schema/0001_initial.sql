@@ -101,6 +101,7 @@ CREATE TABLE work (
     run_id TEXT NOT NULL UNIQUE,
     fence BIGINT NOT NULL DEFAULT 0,
     claimed BIGINT NOT NULL DEFAULT 0,
+    crashes BIGINT NOT NULL DEFAULT 0,
     urgent BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX work_waiting ON work (urgent DESC, number) WHERE claimed = 0;
