@@ -342,3 +342,9 @@ def test_a_choice_of_a_function_that_is_not_offered_is_an_invalid_prompt() -> No
     assert refused.value.code == "invalid_prompt"
     assert prompt.offered(a_run()) == {"weather"}
     assert prompt.offered(a_run(tool_choice="none")) == frozenset()
+
+
+def test_a_tool_that_must_be_called_has_to_be_there() -> None:
+    with pytest.raises(ModelError, match="'required', and it offers no tool") as refused:
+        prompt.check_supported(a_run(tool_choice="required", tools=[]))
+    assert refused.value.code == "invalid_prompt"

@@ -82,6 +82,22 @@ def test_an_empty_answer_is_an_empty_text() -> None:
     assert Heard(events).said == ""
 
 
+def test_blanks_around_calls_are_no_message() -> None:
+    events, ending = played(replies.text("\n", "\n"), replies.tool_calls(PARIS), replies.text("\n"))
+    assert messages_of(events) == []
+    assert [call.id for call in ending.calls] == ["call_1"]
+
+
+def test_blanks_in_front_of_words_stand_in_front_of_them() -> None:
+    events, _ = played(replies.text("\n", " ", "Hello"))
+    assert text_of(messages_of(events)[0]) == ["\n Hello"]
+
+
+def test_an_answer_of_blanks_is_shown_as_it_is() -> None:
+    events, _ = played(replies.text(" ", "\n"))
+    assert text_of(messages_of(events)[0]) == [" \n"]
+
+
 def test_a_refusal_is_refusal_content() -> None:
     events, _ = played(replies.refusal("I can", "not."))
     message = messages_of(events)[0]

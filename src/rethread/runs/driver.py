@@ -127,9 +127,14 @@ class Driver:
             self._steps = [msgspec.json.decode(body, type=Step) for body in bodies]
             for step in self._steps:
                 self._spent = added(self._spent, step.usage)
-        # From here on an interruption is heard; what came before, the first commit notices.
+        # From here on an interruption is heard. What came before, the first commit notices,
+        # which a run that is taken over does not make: so it is looked at again.
         with self._engine.db.listen(interrupt_topic(self._run.id)) as wakeup:
-            if interruption := self._interruption():
+            if self._run.status == "in_progress":
+                interruption = await self._look_for_interruption()
+            else:
+                interruption = self._interruption()
+            if interruption:
                 await self._interrupt(interruption)
                 return
             window = self._window()

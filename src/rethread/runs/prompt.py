@@ -198,6 +198,10 @@ def check_supported(run: Run) -> None:
             f"This version of rethread cannot run the tool '{missing[0]}' yet. "
             "Take it off the assistant, or create the run with tool_choice 'none'."
         )
+    if run.tool_choice == "required" and not run.tools:
+        raise ModelError(
+            "The run's tool_choice is 'required', and it offers no tool.", code="invalid_prompt"
+        )
     if isinstance(run.tool_choice, FunctionChoice):
         name = run.tool_choice.function.name
         if name not in offered(run):

@@ -100,6 +100,7 @@ class Turn:
         self._message: Message | None = None
         self._message_step: Step | None = None
         self._parts: dict[Literal["text", "refusal"], list[str]] = {}
+        self._blanks = ""
         self._calls: list[_Call] = []
         self._calls_step: Step | None = None
         self._finish_reason: str | None = None
@@ -118,8 +119,8 @@ class Turn:
         events: list[Event] = []
         for choice in chunk.choices[:1]:
             if choice.delta is not None:
-                if choice.delta.content:
-                    self._add_text("text", choice.delta.content, events, now)
+                if text := self._past_blanks(choice.delta.content):
+                    self._add_text("text", text, events, now)
                 if choice.delta.refusal:
                     self._add_text("refusal", choice.delta.refusal, events, now)
                 for piece in choice.delta.tool_calls or ():
@@ -141,7 +142,7 @@ class Turn:
             return self._hand_on_calls(events, usage, now)
         if self._message is None:
             # An answer of nothing is an answer: an empty text, which was streamed as such.
-            self._add_text("text", "", events, now)
+            self._add_text("text", self._blanks, events, now)
         self._complete_message(events, usage, now)
         return Ending("answered", events, None, [])
 
@@ -159,6 +160,18 @@ class Turn:
             events.append(step_event(step))
         self._message = self._message_step = self._calls_step = None
         return events
+
+    def _past_blanks(self, content: str | None) -> str | None:
+        """The text to show: where functions are offered, blanks alone wait for what follows.
+
+        Many models write blank lines around their calls, which are no message.
+        """
+        if not content or self._message is not None or not self._offered:
+            return content
+        text, self._blanks = self._blanks + content, ""
+        if text.isspace():
+            text, self._blanks = "", text
+        return text
 
     def _add_text(
         self, kind: Literal["text", "refusal"], text: str, events: list[Event], now: int
@@ -282,7 +295,7 @@ class Turn:
         """
         events: list[Event] = []
         if not self._calls and self._message is None:
-            self._add_text("text", "", events, now)
+            self._add_text("text", self._blanks, events, now)
         if self._message is not None and self._message_step is not None:
             cut_by: IncompleteReason = "max_tokens" if kind == "length" else kind
             message = end_message(self._so_far(), now=now, cut_by=cut_by)
