@@ -229,6 +229,16 @@ def test_a_call_without_a_name_is_not_offered() -> None:
         called({"index": 0, "id": "a", "function": {"arguments": "{}"}})
 
 
+def test_words_behind_a_call_that_cannot_be_made_end_with_the_run() -> None:
+    turn = a_turn()
+    events = feed(turn, replies.tool_calls(Call("call_a", "weather", "{")), replies.text("So?"))
+    with pytest.raises(ModelError, match="not JSON"):
+        turn.end(usage=USAGE, now=NOW)
+    closing = turn.abandon("failed", LastError("server_error", "No."), now=NOW)
+    assert names(closing) == ["message.incomplete", "run.step.failed", "run.step.failed"]
+    Heard([*events, *closing])
+
+
 def test_words_before_calls_are_a_message_of_their_own() -> None:
     events, ending = played(replies.text("Let me look."), replies.tool_calls(PARIS))
     completed = names(events).index("message.completed")

@@ -13,10 +13,18 @@ from rethread.contract.steps import (
 )
 from rethread.errors import NotFound
 from rethread.runs.lifecycle import end_step, new_step
-from rethread.store import messages, steps
+from rethread.store import messages, runs, steps
 from rethread.store.database import Database
 from rethread.store.pages import PageRequest
-from tests.objects import NOW, PROJECT, a_message, a_run, stored_message, stored_thread
+from tests.objects import (
+    NOW,
+    PROJECT,
+    a_message,
+    a_run,
+    stored_message,
+    stored_run,
+    stored_thread,
+)
 
 
 async def stored_step(db: Database, run: Run, details: StepDetails) -> Step:
@@ -69,6 +77,19 @@ async def test_tool_calls_stand_behind_the_message_that_they_followed(db: Databa
 
     assert await found(0, 99) == [(2, third.id), (1, second.id), (1, first.id)]
     assert await found(1, 2) == [(1, second.id), (1, first.id)]
+
+
+async def test_calls_of_runs_behind_the_same_message_stand_in_the_order_of_the_runs(
+    db: Database,
+) -> None:
+    # A run that ends without a message, and the next one on the same thread.
+    earlier = (await stored_run(db)).run
+    await db.write(runs.freeing_thread(earlier.thread_id, earlier.id))
+    later = (await stored_run(db, thread_id=earlier.thread_id)).run
+    made = [await stored_step(db, run, ToolCallsDetails()) for run in (earlier, earlier, later)]
+    between = await steps.between(db, earlier.thread_id, first=0, before=99)
+    newest_first = [msgspec.json.decode(body, type=Step).id for _, body in between]
+    assert newest_first == [step.id for step in reversed(made)]
 
 
 async def test_a_step_is_replaced_where_it_stands(db: Database) -> None:

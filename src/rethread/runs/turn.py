@@ -262,6 +262,8 @@ class Turn:
         return self._calls[-1]
 
     def _hand_on_calls(self, events: list[Event], usage: Usage, now: int) -> Ending:
+        for call in self._calls:  # before anything is closed: a turn that fails is abandoned
+            self._check(call)
         if self._message is not None:
             self._complete_message(events, None, now)
         for call in self._calls:
@@ -269,7 +271,6 @@ class Turn:
                 call.arguments = ""
                 events.append(self._call_delta(call, FunctionDelta(EMPTY_ARGUMENTS)))
                 call.arguments = EMPTY_ARGUMENTS
-            self._check(call)
         assert self._calls_step is not None
         details = ToolCallsDetails(self._function_calls())
         step = structs.replace(self._calls_step, step_details=details, usage=usage)
@@ -281,7 +282,7 @@ class Turn:
                 f"The model called the function '{call.name}', which this run does not offer."
             )
         try:
-            msgspec.json.decode(call.arguments)
+            msgspec.json.decode(call.arguments.strip() or EMPTY_ARGUMENTS)
         except (msgspec.DecodeError, RecursionError) as problem:
             raise ModelError(
                 f"The model called the function '{call.name}' with arguments that are not JSON: "

@@ -22,10 +22,13 @@ SELECT body FROM steps
    AND EXISTS (SELECT 1 FROM threads WHERE id = $1 AND project = $4)
 """
 ALL = "SELECT body FROM steps WHERE thread_id = $1 AND run_id = $2 ORDER BY number"
+# A run that ended without a message leaves its calls where the next run's stand, too.
 BETWEEN = """
 SELECT position, body FROM steps
  WHERE thread_id = $1 AND position >= $2 AND position < $3
- ORDER BY position DESC, run_id, number DESC
+ ORDER BY position DESC,
+          (SELECT number FROM runs WHERE runs.thread_id = $1 AND runs.id = steps.run_id) DESC,
+          number DESC
 """
 
 LISTING = Listing(
