@@ -230,6 +230,11 @@ def test_what_the_request_says_stands_over_what_the_assistant_has() -> None:
     assert (run.truncation_strategy.last_messages, run.metadata) == (3, {"a": "b"})
 
 
+def test_automatic_truncation_counts_no_messages() -> None:
+    run = a_run(truncation_strategy=TruncationStrategy(type="auto", last_messages=3))
+    assert (run.truncation_strategy.type, run.truncation_strategy.last_messages) == ("auto", None)
+
+
 def test_a_runs_tools_are_shown_with_their_defaults() -> None:
     run = a_run(tools=[FileSearchTool(), WEATHER])
     search, function = run.tools

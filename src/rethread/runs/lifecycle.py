@@ -81,8 +81,9 @@ def new_run(
         reasoning_effort=reasoning_effort or assistant.reasoning_effort,
         max_completion_tokens=asked.max_completion_tokens,
         max_prompt_tokens=asked.max_prompt_tokens,
+        # With `auto` a number of messages has no meaning: OpenAI shows null.
         truncation_strategy=ShownTruncation(truncation.type, truncation.last_messages)
-        if truncation
+        if truncation and truncation.type == "last_messages"
         else ShownTruncation(),
         response_format=_first(asked.response_format, assistant.response_format),
         tool_choice=asked.tool_choice or "auto",
