@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from rethread.contract.runs import Run
-from rethread.errors import Conflict, NotFound, Raced, ThreadLocked
+from rethread.errors import NotFound, Raced, ThreadLocked
 from rethread.runs.lifecycle import move
 from rethread.store import runs
 from rethread.store.database import Database, Statement
@@ -81,11 +81,11 @@ async def test_of_two_who_move_a_run_at_once_one_is_refused(db: Database) -> Non
     assert status == [(msgspec.json.decode(body, type=Run).status,)]
 
 
-async def test_modifying_a_run_that_has_moved_is_a_conflict(db: Database) -> None:
+async def test_of_two_who_modify_a_run_one_has_to_do_it_again(db: Database) -> None:
     started = await stored_run(db)
     run = started.run
     await runs.modify(db, run, old=started.body, new=b'{"metadata":{}}')
-    with pytest.raises(Conflict, match=f"Run '{run.id}' has changed"):
+    with pytest.raises(Raced, match=f"Run '{run.id}' was modified at the same time"):
         await runs.modify(db, run, old=started.body, new=b"{}")
 
 

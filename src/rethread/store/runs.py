@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rethread.contract.runs import Run
-from rethread.errors import Conflict, NotFound, Raced, ThreadLocked
+from rethread.errors import NotFound, Raced, ThreadLocked
 from rethread.store.database import Database, Statement
 from rethread.store.pages import Found, Listing, PageRequest, read_page
 
@@ -152,9 +152,9 @@ async def page(db: Database, project: str, thread_id: str, asked: PageRequest) -
 async def modify(
     db: Database, run: Run, *, old: bytes, new: bytes, also: Sequence[Statement] = ()
 ) -> None:
-    """Put the new body in the old one's place; Conflict if the run has moved in between."""
+    """Put the new body in the old one's place; Raced if that is no longer there."""
     if not await db.write(replacing(run, old=old, new=new), *also):
-        raise Conflict(f"Run '{run.id}' has changed at the same time; try again.")
+        raise Raced(f"Run '{run.id}' was modified at the same time.")
 
 
 async def overdue(db: Database, *, now: int) -> list[tuple[str, str]]:
