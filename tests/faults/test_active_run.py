@@ -1,6 +1,7 @@
 """A thread that a run holds: OpenAI's 400 by default; a wait, or a retry, for who asks for it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -89,11 +90,15 @@ def test_who_asks_to_wait_is_held_until_the_thread_is_free(scene: Scene) -> None
         # Another's write is answered meanwhile, the held one is not.
         assert "while a run" in refusal(lambda: add_message(scene, thread_id))["message"]
         assert not answered
+        asked_at = int(time.time())
+        while int(time.time()) == asked_at:  # times are whole seconds
+            time.sleep(0.05)
         gate.open()
         writing.join(20)
         newest = scene.beta.threads.messages.list(thread_id).data[:2]
         assert newest[0].id == answered[0]
         assert newest[1].run_id == run_id  # behind what the run said
+        assert newest[0].created_at >= newest[1].created_at > asked_at
 
 
 def test_runs_that_wait_follow_each_other(scene: Scene) -> None:

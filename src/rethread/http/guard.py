@@ -189,6 +189,8 @@ class Guard:
         with request.db.listen(rest_topic(locked.run_id)) as wakeup:
             if await repeats.holds_thread(request.db, locked.run_id, request.path_params):
                 await wakeup.wait(timeout_seconds=left)
+        # What is written now was not written when it was asked for.
+        request.now = int(self._services.clock())
         return None
 
     async def _first_answer(self, request: Request) -> Response | None:
