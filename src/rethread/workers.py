@@ -75,8 +75,8 @@ class Workers:
             while True:
                 try:
                     await self._claim_all()
-                except RethreadError as problem:
-                    logger.error("claim failed", extra={"fields": {"problem": problem.message}})
+                except Exception as problem:
+                    _log_failure("claim failed", problem)
                     await asyncio.sleep(REST_AFTER_FAILURE_SECONDS)
                 await wakeup.wait(timeout_seconds=LOOK_EVERY_SECONDS)
 
@@ -128,7 +128,7 @@ class Workers:
         """Put a run back into the queue, however long the store takes to be writable again."""
         while True:
             await asyncio.sleep(REST_AFTER_FAILURE_SECONDS)
-            with suppress(RethreadError):
+            with suppress(Exception):
                 await leases.release(self.db, lease, after_crash=True)
                 return
 
@@ -138,9 +138,8 @@ class Workers:
                 has_more = True
                 while has_more:
                     has_more = await chore.what(self)
-            except RethreadError as problem:
-                fields = {"chore": chore.name, "problem": problem.message}
-                logger.error("chore failed", extra={"fields": fields})
+            except Exception as problem:
+                _log_failure("chore failed", problem, chore=chore.name)
             await asyncio.sleep(chore.every_seconds)
 
     async def end_overdue(self) -> bool:
@@ -176,6 +175,14 @@ CHORES: Final = (
     Chore("forget events", 600, Workers.forget_events),
     Chore("forget answers and tombstones", 600, Workers.forget_answers),
 )
+
+
+def _log_failure(event: str, problem: Exception, **fields: str) -> None:
+    """Whatever it was: without its loop the server would take requests and work on none."""
+    if isinstance(problem, RethreadError):
+        logger.error(event, extra={"fields": {**fields, "problem": problem.message}})
+    else:
+        logger.error(event, exc_info=problem, extra={"fields": fields})
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
