@@ -3,6 +3,7 @@
     RethreadError
     ├── Invalid          the request breaks the contract; `param` names the field, `code` the rule
     ├── NotFound         no such object, or none in this project
+    ├── UnknownModel     no such model, at the model server or as an alias
     ├── Conflict         well-formed, but the object's state refuses it now
     │   └── ThreadLocked     a run holds the thread; it may come free by itself
     ├── KeyReused        an idempotency key came again with another request
@@ -14,7 +15,7 @@
     ├── ModelError       the model's server failed a call; `code` is a run's `last_error.code`
     └── Misconfigured    a setting that can't be; stops the start
 
-`http/guard.py` is the one place that maps these to statuses.
+`http/refusals.py` is the one place that maps these to statuses.
 """
 
 from typing import Literal
