@@ -47,6 +47,15 @@ def test_an_unknown_path_is_not_found(path: str) -> None:
     assert ROUTER.match(path.encode()) is None
 
 
+@pytest.mark.parametrize("prefix", ["", "/v1", "/openai", "/openai/deployments/x"])
+@pytest.mark.parametrize("id", ["m", "openai/m", "openai%2Fm", "a/b/c:free"])
+def test_a_models_id_may_have_slashes(prefix: str, id: str) -> None:
+    match = ROUTER.match(f"{prefix}/models/{id}".encode())
+    assert match is not None
+    assert set(match.by_method) == {"GET"}
+    assert match.path_params == {"model": id.replace("%2F", "/")}
+
+
 def test_a_slash_at_the_end_does_not_matter() -> None:
     match = ROUTER.match(b"/v1/assistants/")
     assert match is not None

@@ -89,7 +89,7 @@ class Router:
         ]
         node = self._root
         path_params: dict[str, str] = {}
-        for segment in _without_prefix(segments):
+        for segment in _with_whole_model(_without_prefix(segments)):
             if segment in node.literal:
                 node = node.literal[segment]
             elif node.placeholder is not None:
@@ -118,3 +118,9 @@ def _without_prefix(segments: list[str]) -> list[str]:
         if segments[:1] == ["deployments"]:
             return segments[2:]
     return segments[1:] if segments[:1] == ["v1"] else segments
+
+
+def _with_whole_model(segments: list[str]) -> list[str]:
+    """The path with a model's id in one piece: it may have slashes, which SDKs 1.x send bare."""
+    is_model = segments[:1] == ["models"] and len(segments) > 1
+    return ["models", "/".join(segments[1:])] if is_model else segments
