@@ -127,6 +127,15 @@ def test_the_first_message_is_kept_where_it_takes_a_quarter_at_most() -> None:
     assert texts(window, *items) == ["d", "e", "f"]
 
 
+def test_the_newest_message_has_more_right_to_the_window_than_the_first() -> None:
+    newest = said("w " * (40 - MESSAGE_OVERHEAD_TOKENS))
+    first = said("a")
+    window = a_window(40)
+    window.keep_first(first)
+    assert texts(window, first, said("b"), newest) == [f"{'w ' * 36}"]
+    assert not window.lacks_newest
+
+
 def test_a_kept_first_message_is_shown_once() -> None:
     items = [said(name) for name in "abc"]
     window = a_window()

@@ -83,6 +83,10 @@ class Window:
                 return
             self._messages_left -= int(isinstance(item, Message))
         taken = self._message_item(item) if isinstance(item, Message) else self._step_item(item)
+        if taken.tokens > self._left and self._first and not self._items:
+            # Before the newest is refused, the first gives its room back.
+            self._left += self._first.tokens
+            self._first = self._first_id = None
         if taken.tokens > self._left:
             self.is_full = True
             self.lacks_newest = not self._items
