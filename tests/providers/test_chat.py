@@ -403,6 +403,19 @@ async def test_a_server_that_is_not_there_is_named() -> None:
 
 @pytest.mark.parametrize(
     "fault",
+    [record({"error": {"message": "Upstream is down", "code": 502}}), DROP],
+    ids=["error", "cut"],
+)
+async def test_a_chunk_that_says_nothing_is_no_answer_yet(server: ModelServer, fault: Any) -> None:
+    opening = chunk({"role": "assistant", "content": ""})
+    server.replies.append(raw(opening, fault))
+    async with connected(server) as provider:
+        assert words(await read(provider)) == HELLO
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
     [
         chunk({"content": "!"})[:20],
         record({"error": {"message": "Upstream is down", "code": 502}}),

@@ -93,7 +93,7 @@ class ChatCompletions:
                 body = self._body(request, asks_for_usage=asks_for_usage)
                 async with aclosing(self._call(body)) as chunks:
                     async for chunk in chunks:
-                        is_heard = True
+                        is_heard = is_heard or _says_something(chunk)
                         yield chunk
                 # Only now: an error may name the field and mean another, and echo the request.
                 self._asks_for_usage &= asks_for_usage
@@ -225,6 +225,17 @@ def _headers(api_key: str | None, *, is_azure: bool) -> dict[str, str]:
     elif api_key is not None:
         headers["authorization"] = f"Bearer {api_key}"
     return headers
+
+
+def _says_something(chunk: Chunk) -> bool:
+    """Whether anyone could notice the chunk: many servers begin with one that has only a role."""
+    if chunk.usage is not None:
+        return True
+    for choice in chunk.choices:
+        said = choice.delta
+        if choice.finish_reason or (said and (said.content or said.refusal or said.tool_calls)):
+            return True
+    return False
 
 
 def _is_success(response: aiohttp.ClientResponse) -> bool:
