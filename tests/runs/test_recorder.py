@@ -1,7 +1,9 @@
 """The recorder: stored before heard, in order, many tokens a commit, nothing when replaced."""
 
 import asyncio
+import gc
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 import pytest
@@ -160,6 +162,20 @@ async def test_one_whose_thread_was_deleted_is_told_at_the_next_record(
         for _ in range(10_000):
             await asyncio.sleep(0.001)
             recording.recorder.record(recording.feed("b"))
+
+
+async def test_an_append_that_nobody_asks_about_any_more_is_no_error(recording: Recording) -> None:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    await threads.delete(recording.db, PROJECT, recording.lease.thread_id)
+    recorder = Recorder(recording.log, recording.lease, last_number=2)
+    others = asyncio.all_tasks()
+    recorder.record(recording.feed("a"))
+    [appending] = asyncio.all_tasks() - others
+    await asyncio.wait({appending})
+    del recorder, appending  # as when the driver has heard of the deletion first
+    gc.collect()
+    assert complaints == []
 
 
 async def test_whoever_stops_waiting_does_not_stop_the_append(recording: Recording) -> None:

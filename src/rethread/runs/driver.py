@@ -257,7 +257,8 @@ class Driver:
                     return interruption
         finally:
             streaming.cancel()
-            await asyncio.wait({streaming})
+            # What it breaks off with after an interruption is nobody's concern.
+            await asyncio.gather(streaming, return_exceptions=True)
 
     async def _stream(self, request: ChatRequest, turn: Turn) -> None:
         async with aclosing(self._engine.provider.stream(request)) as chunks:

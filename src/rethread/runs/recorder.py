@@ -43,6 +43,7 @@ class Recorder:
             self._flushing = None
         if self._flushing is None and self._pending:
             self._flushing = asyncio.create_task(self._flush())
+            self._flushing.add_done_callback(_take_note)
 
     async def commit(self, events: list[Event], *also: Statement) -> bool:
         """Append what waits and these events as one, with `also`; False if that was refused.
@@ -77,6 +78,12 @@ class Recorder:
         if appended:
             self._last_number = record.last
         return appended
+
+
+def _take_note(flushing: asyncio.Task[None]) -> None:
+    """A driver that leaves its run does not ask how its last append went: no error to log."""
+    if not flushing.cancelled():
+        flushing.exception()
 
 
 def rows_of(event: Event) -> list[Statement]:
