@@ -136,6 +136,20 @@ def test_the_newest_message_has_more_right_to_the_window_than_the_first() -> Non
     assert not window.lacks_newest
 
 
+def test_a_text_that_cannot_fit_is_not_counted_to_its_end() -> None:
+    counted = 0
+
+    def count(text: str) -> int:
+        nonlocal counted
+        counted += len(text)
+        return len(text.split())
+
+    window = prompt.Window(budget_tokens=100, last_messages=None, count=count, fixed=())
+    window.take(said("w " * 1_000_000))
+    assert window.lacks_newest
+    assert counted < 100_000
+
+
 def test_a_kept_first_message_is_shown_once() -> None:
     items = [said(name) for name in "abc"]
     window = a_window()

@@ -24,6 +24,7 @@ from rethread.contract.tools import (
 from rethread.errors import ModelError
 
 MESSAGE_OVERHEAD_TOKENS: Final = 4  # what a chat template adds around a message, about
+COUNTED_AT_ONCE: Final = 32 * 1024  # characters; everybody waits while they are counted
 # OpenAI's own prices for an image of up to 1024 x 1024: low detail, and everything else.
 LOW_DETAIL_IMAGE_TOKENS: Final = 85
 IMAGE_TOKENS: Final = 765
@@ -107,11 +108,20 @@ class Window:
     def _part_tokens(self, part: Part) -> int:
         match part:
             case TextPart(text=text):
-                return self._count(text.value)
+                return self._tokens(text.value)
             case ImageUrlPart(image_url=image) | ImageFilePart(image_file=image):
                 return LOW_DETAIL_IMAGE_TOKENS if image.detail == "low" else IMAGE_TOKENS
             case _:
-                return self._count(part.refusal)
+                return self._tokens(part.refusal)
+
+    def _tokens(self, text: str) -> int:
+        """A text's tokens, or so many that it is known not to fit: the rest is not counted."""
+        tokens = 0
+        for start in range(0, len(text), COUNTED_AT_ONCE):
+            tokens += self._count(text[start : start + COUNTED_AT_ONCE])
+            if tokens > self._left:
+                break
+        return tokens
 
     def _step_item(self, step: Step) -> _Item:
         calls = (
@@ -123,9 +133,9 @@ class Window:
             for call in calls
         ]
         tokens = sum(
-            self._count(call.function.name)
-            + self._count(call.function.arguments)
-            + self._count(call.function.output or "")
+            self._tokens(call.function.name)
+            + self._tokens(call.function.arguments)
+            + self._tokens(call.function.output or "")
             + 2 * MESSAGE_OVERHEAD_TOKENS
             for call in calls
         )
