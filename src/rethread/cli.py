@@ -213,7 +213,7 @@ def _revoke(asked: argparse.Namespace) -> int:
     from rethread.app import revoke_key
 
     if not asyncio.run(revoke_key(_settings(asked), asked.id)):
-        return _fail(f"no key '{asked.id}' (see rethread keys list)", code=1)
+        return _fail(f"no key '{asked.id}' is in force (see rethread keys list)", code=1)
     print(f"Revoked {asked.id}.", file=sys.stderr)
     return 0
 

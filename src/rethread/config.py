@@ -291,7 +291,9 @@ class Settings:
     ] = 20.0
     shutdown_grace_seconds: Annotated[
         float,
-        _listening(_number("SECONDS"), "On SIGTERM, how long streams and runs may finish."),
+        _listening(
+            _number("SECONDS"), "On SIGTERM or Ctrl-C, how long streams and runs may finish."
+        ),
     ] = 30.0
 
     upstream: Annotated[
