@@ -108,7 +108,7 @@ class Connection:
 def post(path: str, body: bytes) -> bytes:
     """A POST as bytes."""
     return (
-        f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer any\r\n"
         "openai-beta: assistants=v2\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     ).encode() + body
@@ -117,7 +117,7 @@ def post(path: str, body: bytes) -> bytes:
 def get(path: str) -> bytes:
     """A GET as bytes."""
     return (
-        f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer any\r\n"
+        f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer any\r\n"
         "openai-beta: assistants=v2\r\n\r\n"
     ).encode()
 

@@ -8,6 +8,7 @@
     │   └── ThreadLocked     a run holds the thread; it may come free by itself
     ├── KeyReused        an idempotency key came again with another request
     ├── Unauthorized     no API key, or a wrong one
+    ├── Forbidden        a request without a key that another machine's page may have sent
     ├── TooLarge         a body past the limit
     ├── TooSlow          a body that stopped coming
     ├── Raced            a write was refused for a reason that has gone: do it again
@@ -74,6 +75,14 @@ class Unauthorized(RethreadError):
     """No API key, or one that is unknown or revoked."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Forbidden(RethreadError):
+    """A request without a key that is not clearly from this machine."""
+
+    def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
         self.code = code
 

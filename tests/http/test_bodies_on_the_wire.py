@@ -68,7 +68,8 @@ def test_a_gigabyte_is_refused_without_being_read_whole(
 def test_a_declared_gigabyte_is_refused_before_a_byte_of_it(
     demo_server: ServerProcess, expects: str
 ) -> None:
-    head = f"POST /v1/threads HTTP/1.1\r\nHost: x\r\n{expects}Content-Length: {GIGABYTE}\r\n\r\n"
+    headers = f"Host: localhost\r\n{expects}Content-Length: {GIGABYTE}\r\n"
+    head = f"POST /v1/threads HTTP/1.1\r\n{headers}\r\n"
     with closing(connected(demo_server)) as wire:
         wire.sendall(head.encode())
         assert wire.recv(12) == b"HTTP/1.1 413"
@@ -84,9 +85,9 @@ def test_a_body_at_the_limit_is_read_and_one_past_it_is_not(demo_server: ServerP
 @pytest.mark.parametrize(
     "sent",
     [
-        b"POST /v1/threads HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
-        b"POST /v1/threads HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
-        b"POST /v1/threads HTTP/1.1\r\nHost: x\r\nContent-Le",
+        b"POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+        b"POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+        b"POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nContent-Le",
         b"",
     ],
     ids=["in the body", "in a chunk", "in the headers", "before it began"],
@@ -104,7 +105,7 @@ def test_clients_that_stop_in_the_middle_make_nothing_and_hold_nobody_up(
 
 def test_a_body_that_ends_too_soon_makes_nothing(demo_server: ServerProcess) -> None:
     whole = b'{"model": "demo", "name": "half"}'
-    head = b"POST /v1/assistants HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (
+    head = b"POST /v1/assistants HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (
         len(whole) + 1
     )
     with closing(connected(demo_server)) as wire:

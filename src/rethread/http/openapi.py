@@ -35,6 +35,7 @@ PATH_PREFIXES: Final[Mapping[str, Prefix]] = {
 ERRORS: Final[Mapping[int, tuple[str, str]]] = {
     400: ("Invalid", "The request breaks the contract, or the object's state refuses it now."),
     401: ("Unauthorized", "No API key, or a wrong one."),
+    403: ("Forbidden", "A request without a key that does not come from this machine."),
     404: ("NotFound", "An id that this project does not have."),
     408: ("TooSlow", "The body stopped coming."),
     409: ("KeyReused", "The Idempotency-Key stands for another request."),
@@ -198,6 +199,7 @@ def _refusals(operation: Operation) -> dict[str, Any]:
     came = {
         400: operation.is_beta,
         401: operation.needs_key,
+        403: operation.needs_key,
         404: names_something,
         408: is_post,
         409: is_post,

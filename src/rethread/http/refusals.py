@@ -27,6 +27,8 @@ def refusal(problem: errors.RethreadError) -> Reply:
             return Reply(error_body(message, code=code), 409, (DO_NOT_RETRY,))
         case errors.Unauthorized(code=code):
             return Reply(error_body(message, code=code), 401)
+        case errors.Forbidden(code=code):
+            return Reply(error_body(message, code=code), 403)
         case errors.TooLarge():
             return Reply(error_body(message, code="request_too_large"), 413, (CLOSE,))
         case errors.TooSlow():
