@@ -178,6 +178,21 @@ async def test_an_answer_may_be_empty(server: ModelServer) -> None:
     assert finish_reasons(chunks) == ["stop"]
 
 
+async def test_content_in_parts_is_read_without_the_thoughts_in_it(server: ModelServer) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+    said: list[Any] = [[thought], [thought, {"type": "text", "text": "Hel"}], "lo"]
+    whole = [thought, {"type": "text", "text": "Hello"}]
+    completion = {"choices": [{"message": {"content": whole}, "finish_reason": "stop"}]}
+    server.replies += [
+        raw(*(chunk({"content": content}) for content in said), chunk({}, "stop"), DONE),
+        Reply(whole=completion, is_json=True),
+    ]
+    async with connected(server) as provider:
+        assert words(await read(provider)) == ["Hel", "lo"]
+        assert words(await read(provider)) == ["Hello"]
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 async def test_the_reason_for_the_end_is_passed_on(server: ModelServer, reason: str) -> None:
     server.replies.append(text("Hel", finish_reason=reason))

@@ -98,7 +98,10 @@ class Records:
         try:
             chunk = CHUNK.decode(record)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return self._without_choices(record, error)
+            parted = _of_parts(record)
+            if parted is None:
+                return self._without_choices(record, error)
+            chunk = parted
         for choice in chunk.choices:
             if choice.finish_reason:
                 self.is_finished = True
@@ -116,6 +119,27 @@ class Records:
                 raise _garbage(record) from error
             return Chunk(usage=usage) if usage is not None else None
         return None
+
+
+def _of_parts(record: bytes) -> Chunk | None:
+    """The chunk of a record whose content comes in parts; None for any other.
+
+    Tried only for what is no ordinary chunk, so that those do not pay for it.
+    """
+    try:
+        value = msgspec.json.decode(record)
+        for choice in value["choices"]:
+            choice["delta"]["content"] = _text_of(choice["delta"]["content"])
+        return msgspec.convert(value, Chunk)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return None
+
+
+def _text_of(content: Any) -> Any:
+    """The text of content in parts; what a reasoning model thinks comes in parts of its own."""
+    if not isinstance(content, list):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
 
 
 class _NoChoices(Struct, frozen=True):
@@ -137,7 +161,7 @@ class _ToolCall(Struct, frozen=True):
 
 
 class _Message(Struct, frozen=True):
-    content: str | None = None
+    content: str | list[dict[str, Any]] | None = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
 
@@ -165,12 +189,12 @@ def chunks_of_completion(body: bytes) -> list[Chunk]:
         raise failure
     try:
         completion = _COMPLETION.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        chunks = [
+            Chunk([Choice(delta=_delta(choice.message), finish_reason=choice.finish_reason)])
+            for choice in completion.choices
+        ]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise _garbage(body) from error
-    chunks = [
-        Chunk(choices=[Choice(delta=_delta(choice.message), finish_reason=choice.finish_reason)])
-        for choice in completion.choices
-    ]
     if completion.usage is not None:
         chunks.append(Chunk(usage=completion.usage))
     return chunks
@@ -185,7 +209,8 @@ def _delta(message: _Message) -> Delta:
         )
         for index, call in enumerate(message.tool_calls or [])
     ]
-    return Delta(content=message.content, refusal=message.refusal, tool_calls=calls or None)
+    content = _text_of(message.content)
+    return Delta(content=content, refusal=message.refusal, tool_calls=calls or None)
 
 
 def _text(arguments: str | dict[str, Any]) -> str:
