@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from rethread.contract.assistants import Assistant, CreateAssistant, ModifyAssistant
+from rethread.contract.threads import CreateThread, ModifyThread, Thread
 from rethread.contract.tools import (
     AssistantTools,
     ResponseFormat,
@@ -15,6 +17,7 @@ from rethread.contract.tools import (
     declared_resources,
 )
 from rethread.errors import Invalid
+from tests.objects import NOW
 
 RANKING = {"ranker": "default_2024_08_21", "score_threshold": 0.0, "hybrid_search": None}
 
@@ -167,6 +170,36 @@ def test_tool_resources_are_shown_without_nulls(asked: Any, echo: Any) -> None:
     asked.check("tool_resources.")
     assert declared_resources(asked) == echo
     assert declared_resources(None) == {}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Thread.new(CreateThread(), now=NOW),
+        Assistant.new(CreateAssistant(model="m"), now=NOW),
+    ],
+    ids=["thread", "assistant"],
+)
+def test_modifying_the_resources_of_one_tool_keeps_those_of_the_other(
+    made: Thread | Assistant,
+) -> None:
+    files = {"code_interpreter": {"file_ids": ["file-a"]}}
+    stores = {"file_search": {"vector_store_ids": ["vs_a"]}}
+    for asked, after in (
+        (files, files),
+        (stores, files | stores),
+        ({}, files | stores),
+        ({"code_interpreter": {"file_ids": []}}, {"code_interpreter": {"file_ids": []}} | stores),
+        (files, files | stores),
+    ):
+        made = modified(made, resources(asked))
+        assert made.tool_resources == after
+
+
+def modified(made: Thread | Assistant, resources: ToolResources) -> Thread | Assistant:
+    if isinstance(made, Thread):
+        return made.modified(ModifyThread(tool_resources=resources))
+    return made.modified(ModifyAssistant(tool_resources=resources))
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,26 @@ async def test_a_thread_and_its_run_are_made_together_or_not_at_all(db: Database
         await stored_message(db, run.thread_id)
 
 
+async def test_a_runs_tool_resources_are_laid_over_its_new_threads(db: Database) -> None:
+    assistant = await stored_assistant(db)
+    of_thread = {
+        "code_interpreter": {"file_ids": ["file-a"]},
+        "file_search": {"vector_store_ids": ["vs_a"]},
+    }
+    of_run = {"code_interpreter": {"file_ids": ["file-b"]}}
+    asked = msgspec.convert(
+        {
+            "assistant_id": assistant.id,
+            "thread": {"messages": [{"role": "user", "content": "x"}], "tool_resources": of_thread},
+            "tool_resources": of_run,
+        },
+        CreateThreadAndRun,
+    )
+    run = (await create_both(db, asked)).run
+    thread = msgspec.json.decode(await threads.get(db, PROJECT, run.thread_id), type=Thread)
+    assert thread.tool_resources == of_thread | of_run
+
+
 async def test_cancelling_is_urgent_and_wakes_whoever_waits(db: Database) -> None:
     started = await stored_run(db)
     run = started.run

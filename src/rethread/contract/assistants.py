@@ -73,14 +73,17 @@ class Assistant(Struct, frozen=True, kw_only=True):
         return cls(id=new_id("asst"), created_at=now, model=asked.model).modified(asked)
 
     def modified(self, asked: ModifyAssistant) -> Self:
-        """The assistant with what was asked replaced."""
+        """The assistant with what was asked replaced; of the tools' resources, those named."""
         changes: dict[str, Any] = {
             field: value for field, value in structs.asdict(asked).items() if value is not None
         }
         if asked.tools is not None:
             changes["tools"] = declared(asked.tools)
         if asked.tool_resources is not None:
-            changes["tool_resources"] = declared_resources(asked.tool_resources)
+            changes["tool_resources"] = {
+                **self.tool_resources,
+                **declared_resources(asked.tool_resources),
+            }
         changed = structs.replace(self, **changes)
         if _has_code_interpreter(changed) and "code_interpreter" not in changed.tool_resources:
             # OpenAI shows the empty list as soon as the tool is on.

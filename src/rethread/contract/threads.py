@@ -50,10 +50,13 @@ class Thread(Struct, frozen=True, kw_only=True):
         return cls(id=new_id("thread"), created_at=now).modified(asked)
 
     def modified(self, asked: ModifyThread) -> Self:
-        """The thread with what was asked replaced."""
+        """The thread with what was asked replaced; of the tools' resources, those named."""
         changes: dict[str, Any] = {}
         if asked.metadata is not None:
             changes["metadata"] = asked.metadata
         if asked.tool_resources is not None:
-            changes["tool_resources"] = declared_resources(asked.tool_resources)
+            changes["tool_resources"] = {
+                **self.tool_resources,
+                **declared_resources(asked.tool_resources),
+            }
         return structs.replace(self, **changes)

@@ -15,7 +15,7 @@ from rethread.contract.events import Event, render
 from rethread.contract.messages import CreateMessage, Message
 from rethread.contract.runs import CreateRun, CreateThreadAndRun, Run, RunOptions, SubmitToolOutputs
 from rethread.contract.steps import FunctionCall, Step, ToolCallsDetails
-from rethread.contract.threads import CreateThread, Thread
+from rethread.contract.threads import CreateThread, ModifyThread, Thread
 from rethread.errors import Conflict, Invalid, Raced
 from rethread.runs.lifecycle import NEXT, end_step, move, new_run
 from rethread.store import assistants, leases, messages, runs, steps, threads
@@ -100,9 +100,8 @@ async def create_thread_and_run(
     """A new thread with a queued run on it; NotFound without the assistant."""
     assistant = await _assistant(db, asking.project, asked.assistant_id)
     wanted = asked.thread or CreateThread()
-    if asked.tool_resources is not None and wanted.tool_resources is None:
-        wanted = structs.replace(wanted, tool_resources=asked.tool_resources)
-    thread = Thread.new(wanted, now=asking.now)
+    own_resources = ModifyThread(tool_resources=asked.tool_resources)
+    thread = Thread.new(wanted, now=asking.now).modified(own_resources)
     run = new_run(assistant, asked, thread_id=thread.id, now=asking.now, expires_at=expires_at)
     added = wanted.messages or []
     await _check_has_prompt(db, run, added, None)
