@@ -61,6 +61,8 @@ TEXTS: list[tuple[type, Any, str | None, str, str]] = [
     (CreateMessage, {"content": "x"}, "role", "missing_required_parameter", "Missing required parameter: 'role'."),
     (CreateRun, {}, "assistant_id", "missing_required_parameter", "Missing required parameter: 'assistant_id'."),
     (CreateRun, {"assistant_id": 5}, "assistant_id", "invalid_type", "Invalid type for 'assistant_id': expected a string, but got an integer instead."),
+    (CreateRun, {**RUN, "instructions": "x" * 256_001}, "instructions", "string_above_max_length", "Invalid 'instructions': string too long. Expected a string with maximum length 256000, but got a string with length 256001 instead."),
+    (CreateRun, {**RUN, "additional_instructions": "x" * 256_001}, "additional_instructions", "string_above_max_length", "Invalid 'additional_instructions': string too long. Expected a string with maximum length 256000, but got a string with length 256001 instead."),
     (CreateRun, {**RUN, "max_prompt_tokens": 255}, "max_prompt_tokens", "integer_below_min_value", "Invalid 'max_prompt_tokens': integer below minimum value. Expected a value >= 256, but got 255 instead."),
     (CreateRun, {**RUN, "max_prompt_tokens": 256.5}, "max_prompt_tokens", "invalid_type", "Invalid type for 'max_prompt_tokens': expected an integer, but got a decimal instead."),
     (CreateRun, {**RUN, "stream": "yes"}, "stream", "invalid_type", "Invalid type for 'stream': expected a boolean, but got a string instead."),

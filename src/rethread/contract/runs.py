@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from rethread.contract import AssistantId, Metadata, Request, check_id
+from rethread.contract import AssistantId, Metadata, Request, Text, check_id
 from rethread.contract.assistants import ModelName
 from rethread.contract.messages import CreateMessage
 from rethread.contract.threads import CreateThread
@@ -50,7 +50,7 @@ class RunOptions(Request, frozen=True):
 
     assistant_id: AssistantId
     model: ModelName | None = None
-    instructions: str | None = None
+    instructions: Text | None = None
     tools: RunTools | None = None
     metadata: Metadata | None = None
     temperature: Temperature | None = None
@@ -79,7 +79,7 @@ class RunOptions(Request, frozen=True):
 class CreateRun(RunOptions, frozen=True):
     """POST /threads/{thread_id}/runs"""
 
-    additional_instructions: str | None = None
+    additional_instructions: Text | None = None
     additional_messages: list[CreateMessage] | None = None
     reasoning_effort: ReasoningEffort | None = None
 
