@@ -7,7 +7,7 @@ import pytest
 
 from rethread.contract import MAX_TEXT_CHARACTERS
 from rethread.contract.messages import CreateMessage, Message, ModifyMessage
-from rethread.contract.threads import CreateThread
+from rethread.contract.threads import MESSAGES_LIMIT, CreateThread
 from rethread.errors import Invalid
 from tests.objects import NOW
 
@@ -132,3 +132,11 @@ def test_a_reference_that_cannot_be_is_refused_by_its_place(
 @pytest.mark.parametrize("url", ["http://x/y", "HTTPS://x", "data:image/png;base64,AAAA"])
 def test_images_come_by_http_or_in_the_url_itself(url: str) -> None:
     asked([image(url=url)]).check()
+
+
+def test_a_new_thread_takes_no_more_messages_than_a_thread_can_have() -> None:
+    said = CreateMessage(role="user", content="x")
+    CreateThread(messages=[said] * MESSAGES_LIMIT).check()
+    with pytest.raises(Invalid, match="maximum length 100000") as refused:
+        CreateThread(messages=[said] * (MESSAGES_LIMIT + 1)).check("thread.")
+    assert refused.value.param == "thread.messages"

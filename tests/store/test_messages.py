@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
-from rethread.contract.messages import Message
+from rethread.contract.messages import CreateMessage, Message
 from rethread.contract.threads import MESSAGES_LIMIT
 from rethread.errors import Conflict, NotFound, Raced, ThreadLocked
 from rethread.store import messages
@@ -97,6 +97,10 @@ async def test_a_thread_holds_so_many_messages_and_no_more(db: Database) -> None
             *(thread_id, MESSAGES_LIMIT),
         )
     )
+    with pytest.raises(Conflict, match=f"already has {MESSAGES_LIMIT} messages"):
+        await stored_run(
+            db, thread_id=thread_id, additional_messages=[CreateMessage(role="user", content="x")]
+        )
     with pytest.raises(Conflict, match=f"already has {MESSAGES_LIMIT} messages"):
         await stored_message(db, thread_id)
     await messages.delete(db, PROJECT, thread_id, "msg_7", now=NOW)

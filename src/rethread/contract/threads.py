@@ -7,6 +7,7 @@ from msgspec import Struct, structs
 from rethread.contract import Metadata, Request, new_id
 from rethread.contract.messages import CreateMessage
 from rethread.contract.tools import ToolResources, declared_resources
+from rethread.errors import Invalid
 
 MESSAGES_LIMIT: Final = 100_000  # messages in one thread
 
@@ -30,6 +31,13 @@ class CreateThread(ModifyThread, frozen=True):
 
     def check(self, at: str = "") -> None:
         """The messages, then what a thread itself asks."""
+        if self.messages and len(self.messages) > MESSAGES_LIMIT:
+            raise Invalid(
+                f"Invalid '{at}messages': array too long. Expected an array with maximum length "
+                f"{MESSAGES_LIMIT}, but got an array with length {len(self.messages)} instead.",
+                param=f"{at}messages",
+                code="array_above_max_length",
+            )
         for index, message in enumerate(self.messages or []):
             message.check(f"{at}messages[{index}].")
         super().check(at)

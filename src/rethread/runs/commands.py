@@ -74,6 +74,8 @@ async def create(
     await threads.get(db, asking.project, thread_id)
     run = new_run(assistant, asked, thread_id=thread_id, now=asking.now, expires_at=expires_at)
     added = asked.additional_messages or []
+    if added:
+        await messages.check_room(db, thread_id, added=len(added))
     await _check_has_prompt(db, run, added, asked.additional_instructions)
     statements = [
         runs.taking_thread(asking.project, thread_id, run.id),

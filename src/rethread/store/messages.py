@@ -46,6 +46,7 @@ DELETE = "DELETE FROM messages WHERE thread_id = $1 AND id = $2 RETURNING number
 # Cursors and steps hold on to numbers, so that of the newest message must not come again.
 BURIED = "UPDATE threads SET buried = $2 WHERE id = $1 AND buried < $2"
 THREAD = "SELECT active_run_id FROM threads WHERE id = $1 AND project = $2"
+TOP = "SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1"
 COUNT = "SELECT COUNT(*) FROM messages WHERE thread_id = $1"
 ANY = "SELECT 1 FROM messages WHERE thread_id = $1 LIMIT 1"
 OLDEST = "SELECT body FROM messages WHERE thread_id = $1 ORDER BY number LIMIT 1"
@@ -104,8 +105,17 @@ async def refusal(db: Database, project: str, thread_id: str) -> Exception:
             f"Can't add messages to {thread_id} while a run {run_id} is active.", run_id=run_id
         )
     if (await db.read(COUNT, thread_id))[0][0] >= MESSAGES_LIMIT:
-        return Conflict(f"Thread {thread_id} already has {MESSAGES_LIMIT} messages.")
+        return _full(thread_id)
     return Raced(f"Thread '{thread_id}' was busy and is free again.")
+
+
+async def check_room(db: Database, thread_id: str, *, added: int) -> None:
+    """Conflict where a thread cannot take that many messages more."""
+    top = (await db.read(TOP, thread_id))[0][0]
+    if top + added <= MESSAGES_LIMIT:
+        return  # some numbers may be of messages that are gone, but it fits even so
+    if (await db.read(COUNT, thread_id))[0][0] + added > MESSAGES_LIMIT:
+        raise _full(thread_id)
 
 
 async def get(db: Database, project: str, thread_id: str, message_id: str) -> bytes:
@@ -174,6 +184,10 @@ async def older(
 async def oldest(db: Database, thread_id: str) -> bytes:
     """The body of the first message of a thread that has one."""
     return bytes((await db.read(OLDEST, thread_id))[0][0])
+
+
+def _full(thread_id: str) -> Conflict:
+    return Conflict(f"Thread {thread_id} already has {MESSAGES_LIMIT} messages.")
 
 
 async def _missing(db: Database, project: str, thread_id: str, message_id: str) -> NotFound:
