@@ -157,10 +157,16 @@ def _services(
             for name, owner in dict(owners).items()
         ]
 
+    def find_alias(name: str) -> ModelObject | None:
+        if settings.model_for(name) == name:
+            return None
+        return ModelObject(id=name, created=started, owned_by="alias")
+
     async def check_ready() -> Mapping[str, Any]:
         return await _readiness(settings, db)
 
-    return Services(db, log, dispatch, list_models, check_ready, time.time, _options(settings))
+    options = _options(settings)
+    return Services(db, log, dispatch, list_models, find_alias, check_ready, time.time, options)
 
 
 def _options(settings: Settings) -> Options:

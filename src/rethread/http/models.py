@@ -17,4 +17,6 @@ async def retrieve(request: Request) -> Response:
     for model in await request.services.list_models():
         if model.id == wanted:
             return Reply(encode(model))
+    if alias := request.services.find_alias(wanted):
+        return Reply(encode(alias))
     raise UnknownModel(wanted)

@@ -40,6 +40,7 @@ class Services(NamedTuple):
     log: EventLog
     dispatch: Dispatch
     list_models: Callable[[], Awaitable[list[ModelObject]]]
+    find_alias: Callable[[str], ModelObject | None]  # also by a pattern, which no list shows
     check_ready: Callable[[], Awaitable[Mapping[str, Any]]]
     clock: Callable[[], float]
     options: Options
