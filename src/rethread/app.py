@@ -38,8 +38,8 @@ __all__ = ["CreatedKey", "KeyInfo", "create_key", "list_keys", "revoke_key", "se
 
 logger = logging.getLogger("rethread")
 
-# The writer thread asks for the interpreter after every statement. At Python's 5 ms, a busy
-# event loop would let a commit of 20 writes wait for 100 ms; 200 streams are 1.4 times as prompt.
+# A thread that has waited for the disk asks for the interpreter back. At Python's 5 ms, a busy
+# event loop lets every commit and every read wait that long.
 SWITCH_SECONDS: Final = 0.0005
 
 

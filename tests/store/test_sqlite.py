@@ -13,7 +13,7 @@ import pytest
 
 from rethread.errors import Misconfigured, Unavailable
 from rethread.store.database import Database, Statement
-from rethread.store.sqlite import Sqlite
+from rethread.store.sqlite import MOST_STATEMENTS_ON_LOOP, Sqlite
 
 ADD = "INSERT INTO things (id) VALUES ($1)"
 ADD_OR_REFUSE = "INSERT INTO things (id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING id"
@@ -216,17 +216,19 @@ async def test_a_full_database_is_the_fault_of_no_single_write(things: Database)
 async def test_the_file_cut_off_under_it_fails_writes_and_ends_no_thread(
     things: Database,
 ) -> None:
-    writer = next(thread for thread in threading.enumerate() if thread.name == "writer")
+    await things.write(Statement(ADD, 1))
+    writer = next(each for each in threading.enumerate() if each.name.startswith("writer"))
     things._connection.close()
     for _ in range(2):
         with pytest.raises(Unavailable, match="cannot write"):
-            await things.write(Statement(ADD, 1))
+            await things.write(Statement(ADD, 2))
     assert writer.is_alive()
 
 
-async def test_a_lock_held_too_long_is_unavailable_and_not_the_end(things: Database) -> None:
-    await things.write(Statement("SELECT 1"))
-    things._connection.execute("PRAGMA busy_timeout = 50")
+async def test_a_lock_held_too_long_is_unavailable_and_not_the_end(
+    things: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rethread.store.sqlite.BUSY_SECONDS", 0.05)
     with held_by_another(things.place), pytest.raises(Unavailable, match="locked"):
         await things.write(Statement(ADD, 1))
     await things.write(Statement(ADD, 2))
@@ -267,3 +269,14 @@ async def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> N
 async def test_a_place_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="cannot use the database"):
         Sqlite(tmp_path)
+
+
+async def test_a_long_write_is_whole_and_in_its_turn(things: Database) -> None:
+    """It is run by the writer's thread, with the short ones around it."""
+    many = [Statement(ADD, number) for number in range(10, 10 + 2 * MOST_STATEMENTS_ON_LOOP)]
+    refused = [*many, Statement("DELETE FROM things WHERE id = -1 RETURNING id")]
+    first, none, last = await asyncio.gather(
+        things.write(Statement(ADD, 1)), things.write(*refused), things.write(*many)
+    )
+    assert (first, none, last) == ([], [], [])
+    assert await ids(things) == [1, *range(10, 10 + 2 * MOST_STATEMENTS_ON_LOOP)]
