@@ -28,6 +28,7 @@ from rethread.store.wakeups import Wakeup, Wakeups
 Row = tuple[Any, ...]
 
 READERS: Final = 3  # threads; more only queue for the interpreter
+NAMES: Final = tuple(str(place) for place in range(1, 100))
 MOST_WRITES_PER_COMMIT: Final = 256  # bounds how long the first of them waits
 MOST_STATEMENTS_ON_LOOP: Final = 16  # of one write; a longer one is the thread's
 BUSY_PAUSE_SECONDS: Final = 0.005
@@ -263,7 +264,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _named(arguments: Sequence[Any]) -> dict[str, Any]:
     """SQLite takes `$1` as a parameter with the name 1."""
-    return {str(place): value for place, value in enumerate(arguments, 1)}
+    return dict(zip(NAMES, arguments, strict=False))
 
 
 @lru_cache(maxsize=512)
