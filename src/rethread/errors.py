@@ -19,9 +19,16 @@
 `http/refusals.py` is the one place that maps these to statuses.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 ModelErrorCode = Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
+
+LONGEST_QUOTED: Final = 100  # characters of what a client sent that a message gives back
+
+
+def shortened(value: str) -> str:
+    """A value as messages quote it: whole, unless it is longer than any that was meant."""
+    return value if len(value) <= LONGEST_QUOTED else f"{value[:LONGEST_QUOTED]}…"
 
 
 class RethreadError(Exception):
@@ -45,14 +52,14 @@ class NotFound(RethreadError):
     """An id that this project does not have."""
 
     def __init__(self, noun: str, id: str) -> None:
-        super().__init__(f"No {noun} found with id '{id}'.")
+        super().__init__(f"No {noun} found with id '{shortened(id)}'.")
 
 
 class UnknownModel(RethreadError):
     """A model that neither the model server nor an alias knows."""
 
     def __init__(self, id: str) -> None:
-        super().__init__(f"The model '{id}' does not exist")
+        super().__init__(f"The model '{shortened(id)}' does not exist")
 
 
 class Conflict(RethreadError):

@@ -55,3 +55,11 @@ def test_an_id_has_letters_numbers_underscores_and_dashes(rest: str) -> None:
 def test_what_means_something_elsewhere_is_no_id(rest: str) -> None:
     with pytest.raises(Invalid):
         check_id(f"thread{rest}", "thread", param="x")
+
+
+@pytest.mark.parametrize("value", ["x" * 1_000_000, "thread_" + "é" * 1_000_000])
+def test_a_wrong_id_is_given_back_shortened(value: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        check_id(value, "thread", param="x")
+    assert len(refused.value.message) < 500
+    assert f"'{value[:100]}…'" in refused.value.message

@@ -108,6 +108,21 @@ def test_whatever_is_told_is_refused_by_the_type_as_well(
         msgspec.convert(row[1], row[0])
 
 
+@pytest.mark.parametrize(
+    ("wanted", "value"),
+    [
+        (CreateRun, {**RUN, "tool_choice": "x" * 1_000_000}),
+        (CreateRun, {**RUN, "x" * 1_000_000: 1}),
+        (CreateAssistant, {**MODEL, "metadata": {"x" * 1_000_000: "v"}}),
+    ],
+    ids=["value", "name", "key"],
+)
+def test_what_is_quoted_is_shortened(wanted: type, value: Any) -> None:
+    fault = explain(value, wanted)
+    assert fault is not None
+    assert len(f"{fault.message}{fault.param}") < 1000
+
+
 def test_what_fits_has_no_fault() -> None:
     nulls = dict.fromkeys(("name", "tools", "metadata", "temperature", "response_format"))
     assert explain({**MODEL, **nulls}, CreateAssistant) is None

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Raw, Struct
 
-from rethread.errors import Invalid
+from rethread.errors import Invalid, shortened
 
 Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "key", "file", "vs"]
 
@@ -107,14 +107,14 @@ def check_id(value: str, prefix: Prefix, *, param: str) -> str:
     """The id itself; Invalid in OpenAI's words when it can't be one of that kind."""
     if not value.startswith(prefix):
         raise Invalid(
-            f"Invalid '{param}': '{value}'. Expected an ID that begins with '{prefix}'.",
+            f"Invalid '{param}': '{shortened(value)}'. Expected an ID that begins with '{prefix}'.",
             param=param,
             code="invalid_value",
         )
     if not ID_CHARACTERS.match(value):
         raise Invalid(
-            f"Invalid '{param}': '{value}'. Expected an ID that contains letters, numbers, "
-            "underscores, or dashes, but this value contained additional characters.",
+            f"Invalid '{param}': '{shortened(value)}'. Expected an ID that contains "
+            "letters, numbers, underscores, or dashes, but this value contained additional characters.",
             param=param,
             code="invalid_value",
         )

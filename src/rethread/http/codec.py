@@ -11,7 +11,7 @@ import msgspec
 from rethread.contract import Deleted, ErrorBody, ErrorDetail, Page
 from rethread.contract import Request as Asked
 from rethread.contract.steps import Include
-from rethread.errors import Invalid
+from rethread.errors import Invalid, shortened
 from rethread.http.explain import explain, listed, without_unknown
 from rethread.http.request import Reply, Request
 from rethread.store.pages import Found, PageRequest
@@ -103,7 +103,7 @@ def page_request(request: Request) -> PageRequest:
     order = values.get("order", "desc")
     if order not in ("asc", "desc"):
         raise Invalid(
-            f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'.",
+            f"Invalid value: '{shortened(order)}'. Supported values are: 'asc' and 'desc'.",
             param="order",
             code="invalid_value",
         )
@@ -121,7 +121,7 @@ def check_include(request: Request) -> None:
     for name, value in request.query():
         if name in ("include", "include[]") and value not in allowed:
             raise Invalid(
-                f"Invalid value: '{value}'. Supported values are: {listed(allowed)}.",
+                f"Invalid value: '{shortened(value)}'. Supported values are: {listed(allowed)}.",
                 param="include",
                 code="invalid_value",
             )

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from msgspec import inspect, structs
 
-from rethread.errors import Invalid
+from rethread.errors import Invalid, shortened
 
 NAMES: Final = {
     bool: "a boolean",
@@ -240,7 +240,7 @@ def _check_literal(value: Any, allowed: Sequence[Any], at: str) -> Invalid | Non
     if value in allowed:
         return None
     return Invalid(
-        f"Invalid value: '{value}'. Supported values are: {listed(allowed)}.",
+        f"Invalid value: '{shortened(value)}'. Supported values are: {listed(allowed)}.",
         param=at,
         code="invalid_value",
     )
@@ -341,6 +341,7 @@ def _missing(path: str) -> Invalid:
 
 
 def _join(at: str, name: str) -> str:
+    name = shortened(name)  # an unknown one is of whatever length its client likes
     return f"{at}.{name}" if at else name
 
 

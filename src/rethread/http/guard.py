@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from rethread.errors import Invalid, KeyReused, Raced, RethreadError, ThreadLocked
+from rethread.errors import Invalid, KeyReused, Raced, RethreadError, ThreadLocked, shortened
 from rethread.http import refusals
 from rethread.http.body import ClientGone, drain, read_body
 from rethread.http.deliveries import Connection, Deliveries
@@ -307,7 +307,8 @@ def _fingerprint(request: Request, scope: Scope) -> bytes:
 def _check_wish(wish: str | None) -> None:
     if wish and wish not in ON_ACTIVE_RUN:
         raise Invalid(
-            f"Invalid value: '{wish}'. Supported values are: {listed(tuple(ON_ACTIVE_RUN))}.",
+            f"Invalid value: '{shortened(wish)}'. "
+            f"Supported values are: {listed(tuple(ON_ACTIVE_RUN))}.",
             param="Rethread-On-Active-Run",
             code="invalid_value",
         )

@@ -9,9 +9,8 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from rethread.errors import Forbidden
+from rethread.errors import Forbidden, shortened
 
-LONGEST_SHOWN: Final = 100
 REMEDY: Final = (
     "Without an API key, requests are taken from this machine only. Make a key (rethread keys "
     "create --project NAME), or start with --allow-anonymous."
@@ -42,5 +41,4 @@ def _is_local(url: bytes) -> bool:
 
 
 def _shown(value: bytes) -> str:
-    text = value.decode("latin-1")
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    return shortened(value.decode("latin-1"))
