@@ -105,6 +105,11 @@ async def claimed(db: Database) -> Lease:
     return lease
 
 
+async def waiting(db: Database) -> int:
+    """How many runs wait for a driver."""
+    return int((await db.read("SELECT COUNT(*) FROM work WHERE claimed = 0"))[0][0])
+
+
 def no_more(_: Started) -> Sequence[Any]:
     """Nothing to be written along."""
     return ()

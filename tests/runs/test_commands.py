@@ -44,6 +44,7 @@ from tests.objects import (
     stored_message,
     stored_run,
     stored_thread,
+    waiting,
 )
 
 ASKING = Asking(PROJECT, NOW + 5)
@@ -319,4 +320,4 @@ async def test_outputs_are_not_taken_in_another_state_nor_after_the_runs_time(
     with pytest.raises(Raced):
         await submit(db, run, OUTPUTS, also=lambda _: [REFUSING])
     assert (await stored(db, run)).status == "requires_action"
-    assert await leases.waiting(db) == 0
+    assert await waiting(db) == 0

@@ -5,7 +5,7 @@ import asyncio
 from rethread.store import leases
 from rethread.store.database import Database
 from rethread.store.events import EventLog, Record
-from tests.objects import claimed, stored_run
+from tests.objects import claimed, stored_run, waiting
 
 
 async def enqueue(db: Database, run_id: str, *, urgent: bool = False) -> None:
@@ -40,7 +40,7 @@ async def test_an_urgent_run_goes_first_and_is_all_that_a_full_house_takes(db: D
     urgent = [await leases.claim(db, urgent_only=True) for _ in range(3)]
     assert [lease and lease.run_id for lease in urgent] == ["run_b", "run_c", None]
     assert (await claimed(db)).run_id == "run_a"
-    assert await leases.waiting(db) == 0
+    assert await waiting(db) == 0
 
 
 async def test_an_urgent_run_goes_first_where_there_is_room_for_all(db: Database) -> None:
@@ -83,7 +83,7 @@ async def test_after_a_start_every_claim_is_taken_back(db: Database) -> None:
     for name in ("run_a", "run_b"):
         await enqueue(db, name)
         await claimed(db)
-    assert await leases.waiting(db) == 0
+    assert await waiting(db) == 0
     await leases.release_all(db)
     assert [(await claimed(db))[1:] for _ in range(2)] == [("run_a", 2, 1), ("run_b", 2, 1)]
 
@@ -102,7 +102,7 @@ async def test_an_old_fence_cannot_append_nor_finish_nor_release(db: Database) -
     assert await leases.claim(db) is None  # the new one still has it, and run_x was not queued
     assert await log.append(thread_id, run_id, record(3), fence=new.fence)
     await db.write(leases.finishing(new))
-    assert await leases.waiting(db) == 0
+    assert await waiting(db) == 0
     assert not await log.append(thread_id, run_id, record(4), fence=new.fence)
 
 

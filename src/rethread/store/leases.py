@@ -29,7 +29,6 @@ RETURNING thread_id, run_id, fence, crashes
 FINISH = "DELETE FROM work WHERE run_id = $1 AND fence = $2"
 RELEASE = "UPDATE work SET claimed = 0, crashes = crashes + $3 WHERE run_id = $1 AND fence = $2"
 RELEASE_ALL = "UPDATE work SET claimed = 0, crashes = crashes + 1 WHERE claimed = 1"
-WAITING = "SELECT COUNT(*) FROM work WHERE claimed = 0"
 
 TOPIC = "work"
 
@@ -75,8 +74,3 @@ async def release(db: Database, lease: Lease, *, after_crash: bool = False) -> N
 async def release_all(db: Database) -> None:
     """Take every claim back; for a start, when no driver can be left from before."""
     await db.write(Statement(RELEASE_ALL))
-
-
-async def waiting(db: Database) -> int:
-    """How many runs wait for a driver."""
-    return int((await db.read(WAITING))[0][0])
