@@ -15,6 +15,7 @@ from tests.objects import (
     NOW,
     PROJECT,
     a_run,
+    claimed,
     some_id,
     stored_assistant,
     stored_message,
@@ -122,16 +123,18 @@ async def test_a_run_belongs_to_its_thread_and_its_project(db: Database) -> None
 
 
 async def test_runs_past_their_time_are_found_where_nobody_drives_them(db: Database) -> None:
-    waiting = await stored_run(db, now=NOW)
+    driven = await stored_run(db, now=NOW)
+    assert (await claimed(db)).run_id == driven.run.id
+    waiting, left = await stored_run(db, now=NOW), await stored_run(db, now=NOW)
     await stored_run(db, now=NOW + 1)  # not yet
     finished = await stored_run(db, now=NOW)
     await ended(db, finished.run, finished.body)
-    driven = await stored_run(db, now=NOW)
-    driving = move(driven.run, "in_progress", now=NOW)
-    assert await db.write(runs.replacing(driving, old=driven.body, new=b"{}"))
+    for begun in (driven, left):
+        driving = move(begun.run, "in_progress", now=NOW)
+        assert await db.write(runs.replacing(driving, old=begun.body, new=b"{}"))
     assert await runs.overdue(db, now=NOW + 599) == []
-    expected = (waiting.run.thread_id, waiting.run.id)
-    assert await runs.overdue(db, now=NOW + 600) == [expected]
+    expected = {(each.run.thread_id, each.run.id) for each in (waiting, left)}
+    assert set(await runs.overdue(db, now=NOW + 600)) == expected
 
 
 async def test_a_refused_run_leaves_nothing(db: Database) -> None:

@@ -42,10 +42,17 @@ SELECT body, additional_instructions,
 """
 NUMBER = "SELECT number FROM runs WHERE thread_id = $1 AND id = $2"
 THREAD = "SELECT active_run_id FROM threads WHERE id = $1 AND project = $2"
+# Nobody watches over the time of a run that is in progress but waits for a driver again, as
+# after a restart. Those that are urgent already are claimed next.
 OVERDUE = """
-SELECT thread_id, id FROM runs
+SELECT thread_id, id, expires_at FROM runs
  WHERE status IN ('queued', 'requires_action') AND expires_at <= $1
- ORDER BY expires_at LIMIT 100
+ UNION ALL
+SELECT runs.thread_id, runs.id, runs.expires_at
+  FROM work JOIN runs ON runs.thread_id = work.thread_id AND runs.id = work.run_id
+ WHERE work.claimed = 0 AND work.urgent = 0
+   AND runs.status = 'in_progress' AND runs.expires_at <= $1
+ ORDER BY 3 LIMIT 100
 """
 
 LISTING = Listing(
