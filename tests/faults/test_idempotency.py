@@ -82,6 +82,13 @@ def test_the_same_key_gets_the_same_stream(scene: Scene) -> None:
     assert parsed(again) == parsed(first)
 
 
+def test_a_run_that_is_given_again_says_when_to_ask_as_it_did_at_first(scene: Scene) -> None:
+    url = f"{scene.server.url}/threads/runs"
+    asked = {"assistant_id": scene.assistant(), "thread": {"messages": [HELLO]}}
+    first, again = (post(url, asked, idempotency_key="polled-1")[1] for _ in range(2))
+    assert first["openai-poll-after-ms"] == again["openai-poll-after-ms"] == "200"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_outputs_with_a_key_are_taken_once(scene: Scene, *, stream: bool) -> None:
     scene.model.replies.extend([tool_calls(CALL), text("Sunny.")])

@@ -97,6 +97,17 @@ def test_an_empty_body_asks_for_nothing_in_particular(client: httpx2.Client, bod
     assert client.post("/threads", content=body).json()["object"] == "thread"
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"hello", 400), (b'{"foo": 1}', 400), (b"[]", 400), (b"", 404), (b"{}", 404)],
+)
+def test_a_body_is_checked_where_there_is_nothing_to_say(
+    client: httpx2.Client, body: bytes, status: int
+) -> None:
+    answer = client.post("/threads/thread_x/runs/run_x/cancel", content=body)
+    assert answer.status_code == status
+
+
 def test_nul_and_every_other_character_comes_back_as_it_went(client: httpx2.Client) -> None:
     text = "\0 a\0b \x01 \x7f \ufffe \uffff \U0010ffff 😀 e\u0301 \u202e"
     thread_id = client.post("/threads", json={"metadata": {"\0": text}}).json()["id"]

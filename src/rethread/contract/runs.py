@@ -111,6 +111,10 @@ class ModifyRun(Request, frozen=True):
     metadata: Metadata | None = None
 
 
+class CancelRun(Request, frozen=True):
+    """POST /threads/{thread_id}/runs/{run_id}/cancel: there is nothing to say."""
+
+
 class ToolOutput(Strict, frozen=True):
     """What a function gave."""
 

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from rethread.errors import Invalid, KeyReused, Raced, RethreadError, ThreadLocked, shortened
-from rethread.http import refusals
+from rethread.http import refusals, runs
 from rethread.http.body import ClientGone, drain, read_body
 from rethread.http.deliveries import Connection, Deliveries
 from rethread.http.explain import listed
@@ -23,7 +23,6 @@ from rethread.http.keys import KeyRing
 from rethread.http.request import (
     OnActiveRun,
     Receive,
-    Reply,
     Request,
     Response,
     Scope,
@@ -228,11 +227,11 @@ class Guard:
             return None
         if found.run_id and b'"stream":true' in request.body.replace(b" ", b""):
             return follow(self._services, found.thread_id, found.run_id, after=0)
-        return Reply(found.body)
+        return runs.reply_again(found.body)
 
     def _again(self, answer: Answer) -> Response:
         if answer.kind == "json":
-            return Reply(bytes(answer.body))
+            return runs.reply_again(bytes(answer.body))
         place = msgspec.json.decode(answer.body, type=StreamPlace)
         return follow(self._services, place.thread_id, place.run_id, after=place.after)
 

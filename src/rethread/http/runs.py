@@ -6,6 +6,7 @@ import msgspec
 
 from rethread.contract import check_id
 from rethread.contract.runs import (
+    CancelRun,
     CreateRun,
     CreateThreadAndRun,
     ModifyRun,
@@ -101,6 +102,7 @@ async def modify(request: Request) -> Response:
 
 async def cancel(request: Request) -> Response:
     """POST /threads/{thread_id}/runs/{run_id}/cancel"""
+    decode(request, CancelRun)
     body = await commands.cancel(
         request.db, request.asking, *_ids(request), also=request.also_started(is_stream=False)
     )
@@ -139,6 +141,12 @@ async def retrieve_step(request: Request) -> Response:
     return reply(await steps.get(request.db, request.project, thread_id, run_id, step_id))
 
 
+def reply_again(body: bytes) -> Reply:
+    """The answer that a body was: if it shows a run, with the header that it had."""
+    is_run = _shown_decoder.decode(body).object == "thread.run"
+    return _run_reply(body) if is_run else Reply(body)
+
+
 def _started_response(
     request: Request, asked: RunOptions | SubmitToolOutputs, started: Started
 ) -> Response:
@@ -165,15 +173,16 @@ def _run_reply(body: bytes) -> Reply:
     return Reply(body, headers=() if _status(body) in AT_REST else (POLL_AFTER,))
 
 
-class _HasStatus(msgspec.Struct):
-    status: str
+class _Shown(msgspec.Struct):
+    object: str = ""
+    status: str = ""
 
 
-_status_decoder = msgspec.json.Decoder(_HasStatus)
+_shown_decoder = msgspec.json.Decoder(_Shown)
 
 
 def _status(body: bytes) -> str:
-    return _status_decoder.decode(body).status
+    return _shown_decoder.decode(body).status
 
 
 def _expires_at(request: Request) -> int:
