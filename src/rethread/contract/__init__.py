@@ -114,7 +114,8 @@ def check_id(value: str, prefix: Prefix, *, param: str) -> str:
     if not ID_CHARACTERS.match(value):
         raise Invalid(
             f"Invalid '{param}': '{shortened(value)}'. Expected an ID that contains "
-            "letters, numbers, underscores, or dashes, but this value contained additional characters.",
+            "letters, numbers, underscores, or dashes, but this value contained additional "
+            "characters.",
             param=param,
             code="invalid_value",
         )
