@@ -196,7 +196,7 @@ class Driver:
             raise ModelError(
                 "The instructions, the tools and the thread's newest message have more tokens than "
                 f"the context window of the model '{self._run.model}' is said to hold "
-                f"({self._engine.context_window(self._run.model)}).",
+                f"({self._engine.context_window(self._run.model)}), less room for the answer.",
                 code="invalid_prompt",
             )
         if window.lacks_newest:
@@ -213,7 +213,8 @@ class Driver:
 
     def _window(self) -> prompt.Window:
         run = self._run
-        budget = self._engine.context_window(run.model)
+        window = self._engine.context_window(run.model)
+        budget = prompt.beside_answer(window, answer_tokens=run.max_completion_tokens)
         if run.max_prompt_tokens is not None:
             budget = min(budget, run.max_prompt_tokens - self._spent.prompt_tokens)
         return prompt.Window(

@@ -28,6 +28,8 @@ COUNTED_AT_ONCE: Final = 32 * 1024  # characters; everybody waits while they are
 # OpenAI's own prices for an image of up to 1024 x 1024: low detail, and everything else.
 LOW_DETAIL_IMAGE_TOKENS: Final = 85
 IMAGE_TOKENS: Final = 765
+ANSWER_SHARE: Final = 8  # one in so many of a window's tokens is left for the answer
+MOST_ANSWER_TOKENS: Final = 4096  # where the run does not say how many
 # The share of the window that the thread's first message may have: it often sets the task.
 FIRST_MESSAGE_SHARE: Final = 0.25
 
@@ -39,6 +41,12 @@ class _Item(NamedTuple):
 
     messages: list[ChatMessage]
     tokens: int
+
+
+def beside_answer(window_tokens: int, *, answer_tokens: int | None) -> int:
+    """The tokens of a context window that a prompt may have: the answer goes into it too."""
+    answer = answer_tokens or min(window_tokens // ANSWER_SHARE, MOST_ANSWER_TOKENS)
+    return window_tokens - min(answer, window_tokens // 2)
 
 
 class Window:
