@@ -44,6 +44,8 @@ class Workers:
         self._event_retention_seconds = event_retention_seconds
         self._driving: set[asyncio.Task[None]] = set()
         self._reserved = 0  # drivers that are held for runs about to be written
+        self._queueing = 0  # runs about to be written that nothing is held for
+        self._queued = 0  # how many there were of those
         self._is_queue_empty = False
         self._loops: list[asyncio.Task[None]] = []
 
@@ -86,10 +88,13 @@ class Workers:
         is_held = self._is_queue_empty and self._is_driver_free()
         self._is_queue_empty = is_held  # a run that is not held for waits in the queue
         self._reserved += is_held
+        self._queueing += not is_held
+        self._queued += not is_held
         try:
             yield self._begin if is_held else None
         finally:
             self._reserved -= is_held
+            self._queueing -= not is_held
 
     def _is_driver_free(self) -> bool:
         return len(self._driving) + self._reserved < self._max_concurrent_runs
@@ -97,9 +102,15 @@ class Workers:
     async def _claim_all(self) -> None:
         while True:
             any_run = self._is_driver_free()
-            lease = await leases.claim(self.db, urgent_only=not any_run)
+            queued, was_calm = self._queued, self._queueing == 0
+            self._reserved += any_run  # for what the claim may bring
+            try:
+                lease = await leases.claim(self.db, urgent_only=not any_run)
+            finally:
+                self._reserved -= any_run
             if lease is None:
-                self._is_queue_empty = any_run
+                # A run that is written meanwhile may be one that the claim has not seen.
+                self._is_queue_empty = any_run and was_calm and self._queued == queued
                 return
             self._begin(lease)
 

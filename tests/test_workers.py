@@ -1,0 +1,60 @@
+"""A run is handed to a free driver past the queue only where no other run waits in it."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from rethread.providers.demo import Demo
+from rethread.runs.driver import Engine
+from rethread.store import leases
+from rethread.store.database import Database
+from rethread.store.events import EventLog
+from rethread.store.leases import Lease
+from rethread.workers import Workers
+
+
+def new_workers(db: Database, *, max_concurrent_runs: int) -> Workers:
+    """Workers that have not begun to work."""
+    engine = Engine(
+        db=db,
+        log=EventLog(db),
+        provider=Demo(),
+        resolve_model=str,
+        context_window=lambda _: 1000,
+        count_tokens=len,
+        clock=time.time,
+    )
+    return Workers(engine, max_concurrent_runs=max_concurrent_runs, event_retention_seconds=3600)
+
+
+def is_held(workers: Workers) -> bool:
+    """Whether a run that is queued now gets a driver at once."""
+    with workers.dispatch() as drive:
+        return drive is not None
+
+
+async def test_a_claim_under_way_holds_a_driver_and_may_have_missed_a_run(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def claim(db: Database, **options: Any) -> Lease | None:
+        looking.set()
+        await go_on.wait()
+        return None
+
+    workers = new_workers(db, max_concurrent_runs=1)
+    await workers._claim_all()
+    assert is_held(workers)
+    with monkeypatch.context() as patched:
+        patched.setattr(leases, "claim", claim)
+        claiming = asyncio.create_task(workers._claim_all())
+        await looking.wait()
+        assert not is_held(workers)  # the one driver may be needed for what the claim brings
+        go_on.set()
+        await claiming
+    assert not is_held(workers)  # the run above waits in the queue, and comes first
+    await workers._claim_all()
+    assert is_held(workers)
