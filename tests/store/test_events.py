@@ -200,6 +200,16 @@ async def test_a_stream_ends_when_its_thread_is_deleted(
     assert await listener.ended() == [record(3)]
 
 
+async def test_a_replay_whose_thread_was_deleted_ends_without_a_silence(
+    db: Database, log: EventLog, place: tuple[str, str]
+) -> None:
+    await log.append(*place, record(3))
+    await threads.delete(db, PROJECT, place[0])
+    heard = [each async for each in log.follow(*place, after=0, silence_seconds=0)]
+    assert None not in heard
+    assert heard[-1] == record(3)
+
+
 async def test_behind_the_end_of_a_run_there_is_nothing_to_wait_for(
     db: Database, log: EventLog
 ) -> None:

@@ -128,10 +128,14 @@ class EventLog:
         """
         with self._db.listen(topic(run_id)) as wakeup, self._keep_recent(run_id):
             is_idle, is_last_look = True, False
+            # Several records at once from the disk are the past: a stream that begins with its
+            # run finds one there, and its first token shall not wait for a question.
+            is_replay = False
             while True:
                 records = None if is_last_look else self._past(run_id, after)
                 if records is None:
                     records = await read(self._db, thread_id, run_id, after=after)
+                    is_replay = is_replay or len(records) > 1
                 for record in records:
                     yield record._replace(body=record.after(after))
                     if record.rests:
@@ -143,10 +147,10 @@ class EventLog:
                 if is_last_look:
                     return
                 # Only asked where a look found nothing: in a stream, a record is not a query.
-                if is_idle and not await self._db.read(GOES_ON, thread_id, run_id):
+                if (is_idle or is_replay) and not await self._db.read(GOES_ON, thread_id, run_id):
                     is_last_look = True  # its end may have come after we looked
                     continue
-                is_idle = True
+                is_idle, is_replay = True, False
                 if not await wakeup.wait(timeout_seconds=silence_seconds):
                     yield None
 
