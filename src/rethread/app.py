@@ -91,14 +91,13 @@ async def _serve(settings: Settings) -> int:
         listening = _listen(settings)
         stack.callback(listening.close)
         await workers.start()
-        stopping = _stop_on_signals(server)
+        stopping = _Stopping(server, workers, grace_seconds=settings.shutdown_grace_seconds)
         asyncio.get_running_loop().run_in_executor(None, tokens.count, "warm up")
         _greet(settings, listening, is_open=settings.allow_anonymous or not await keys.any_made(db))
         fields = {"seconds": round(time.monotonic() - started, 3)}
         logger.info("listening", extra={"fields": fields})
         await server.serve(sockets=[listening])
-        left = settings.shutdown_grace_seconds - (time.monotonic() - stopping.get("at", started))
-        await workers.stop(grace_seconds=max(0.0, left))
+        await stopping.stop_workers()
     logger.info("stopped")
     return 0
 
@@ -247,19 +246,32 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _stop_on_signals(server: Server) -> dict[str, float]:
-    """Have the first signal stop the server and the second one do so at once."""
-    stopping: dict[str, float] = {}
+class _Stopping:
+    """Has the first signal stop the server when its runs are done, the second one at once."""
 
-    def stop() -> None:
-        server.force_exit = "at" in stopping
-        stopping.setdefault("at", time.monotonic())
-        server.should_exit = True
+    def __init__(self, server: Server, workers: Workers, *, grace_seconds: float) -> None:
+        self._server = server
+        self._workers = workers
+        self._grace_seconds = grace_seconds
+        self._until: float | None = None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._heed)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    return stopping
+    async def stop_workers(self) -> None:
+        """Return when the runs are done, handed back after the grace, or after a second signal."""
+        left = (self._until or 0.0) - time.monotonic()
+        await self._workers.stop(grace_seconds=max(0.0, left))
+
+    def _heed(self) -> None:
+        if self._until is not None:
+            self._server.hurry()
+            self._workers.hurry()
+            return
+        self._until = time.monotonic() + self._grace_seconds
+        self._server.should_exit = True
+        fields = {"runs": self._workers.driving, "grace_seconds": self._grace_seconds}
+        logger.info("stopping, at once on a second signal", extra={"fields": fields})
 
 
 def _greet(settings: Settings, listening: socket.socket, *, is_open: bool) -> None:

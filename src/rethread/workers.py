@@ -72,6 +72,17 @@ class Workers:
             await asyncio.wait(self._driving, timeout=grace_seconds)
         await _cancel(list(self._driving))
 
+    @property
+    def driving(self) -> int:
+        """How many runs are under way."""
+        return len(self._driving)
+
+    def hurry(self) -> None:
+        """Hand back the runs under way now, whatever grace is left."""
+        self._max_concurrent_runs = 0
+        for task in self._driving:
+            task.cancel()
+
     async def _claim_for_ever(self) -> None:
         with self.db.listen(leases.TOPIC) as wakeup:
             while True:

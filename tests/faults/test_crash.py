@@ -224,6 +224,24 @@ def test_runs_that_outlast_the_grace_are_left_to_the_next_start(
         heard_again(scene, thread_id, heard)
 
 
+def test_a_second_signal_ends_it_at_once(start_server: StartServer, model: ModelServer) -> None:
+    """The grace is ten minutes; the exit is waited for half a minute at most."""
+    with scene_with(start_server, model, "--shutdown-grace-seconds", "600") as scene:
+        model.replies.append(text("Much", " later.").then(Gate(), after=1))
+        thread_id = scene.thread()
+        listener = scene.listen(thread_id, key=KEY, tools=[WEATHER])
+        listener.wait_for("Much")
+        scene.server.process.terminate()
+        scene.server.wait_for_log("stopping, at once on a second signal runs=1")
+        assert scene.server.terminate() == 0
+        assert_quiet(scene.server)
+        heard = listener.ended()
+        scene.server.restart()
+        run = scene.run_on(thread_id)
+        assert_answered_once(scene, run)
+        heard_again(scene, thread_id, heard)
+
+
 def terminating(server: ServerProcess, *, then: Callable[[], None]) -> Callable[[], int]:
     """SIGTERM; `then` once the server takes no connections any more. Call it for the exit code."""
     codes: list[int] = []

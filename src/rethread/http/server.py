@@ -70,6 +70,11 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, grace_seconds: float) -> None:
         super().__init__(config)
         self._grace_seconds = grace_seconds
+        self._hurrying = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Cut off the answers under way now, whatever grace is left."""
+        self._hurrying.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish; uvicorn's own way to cut answers off is to log each as an error."""
@@ -80,7 +85,8 @@ class Server(uvicorn.Server):
             cutting.cancel()
 
     async def _cut_off(self) -> None:
-        await asyncio.sleep(self._grace_seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurrying.wait(), self._grace_seconds)
         tasks = list(self.server_state.tasks)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
