@@ -17,6 +17,7 @@ WEATHER_TOOL = {
     },
 }
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+OPEN = ("listModels", "getRoot", "getHealthz", "getHealth", "getReadyz", "getOpenapi")
 POLL = {"x-stainless-poll-helper": "true"}
 
 
@@ -85,7 +86,7 @@ def hold(url: str) -> list[Exchange]:
         assistant_id = _assistant(conversation)
         thread_id = _thread(conversation)
         _runs(conversation, assistant_id, thread_id)
-        for open_operation in ("listModels", "getHealthz", "getHealth", "getReadyz", "getOpenapi"):
+        for open_operation in OPEN:
             conversation.call(open_operation)
         conversation.call("retrieveModel", ids={"model": "demo"})
         conversation.call("deleteThread", ids={"thread_id": thread_id})

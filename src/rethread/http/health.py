@@ -1,8 +1,15 @@
-"""Is it alive, is it ready, what does it serve: asked by machines, without a key."""
+"""What is it, is it alive, is it ready, what does it serve: asked without a key."""
 
+from rethread import __version__
 from rethread.http.codec import encode
 from rethread.http.openapi import document
+from rethread.http.operations import About
 from rethread.http.request import Reply, Request, Response
+
+
+async def about(_: Request) -> Response:
+    """GET /"""
+    return Reply(encode(About("rethread", __version__, "/openapi.json")))
 
 
 async def alive(_: Request) -> Response:

@@ -23,6 +23,14 @@ from rethread.contract.steps import Step
 from rethread.contract.threads import CreateThread, ModifyThread, Thread
 
 
+class About(Struct, frozen=True):
+    """What answers here, for whoever opens the address; `documentation` is a path."""
+
+    name: Literal["rethread"]
+    version: str
+    documentation: str
+
+
 class Alive(Struct, frozen=True):
     """The process answers."""
 
@@ -161,6 +169,7 @@ OPERATIONS: Final = (
     ),
     Operation("listModels", "GET /models", "List the models and aliases", ModelPage),
     Operation("retrieveModel", "GET /models/{model}", "Retrieve a model", ModelObject),
+    Operation("getRoot", "GET /", "Tell what answers here", About),
     Operation("getHealthz", "GET /healthz", "Tell that the process is alive", Alive),
     Operation("getHealth", "GET /health", "Tell that the process is alive", Alive),
     Operation("getReadyz", "GET /readyz", "Tell whether requests can be served", Readiness),

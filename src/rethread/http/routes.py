@@ -49,6 +49,7 @@ ROUTES: Final = (
     ),
     Route("GET", "/models", models.list_all, is_beta=False),
     Route("GET", "/models/{model}", models.retrieve, is_beta=False),
+    Route("GET", "/", health.about, needs_key=False, is_beta=False),
     Route("GET", "/healthz", health.alive, needs_key=False, is_beta=False),
     Route("GET", "/health", health.alive, needs_key=False, is_beta=False),
     Route("GET", "/readyz", health.ready, needs_key=False, is_beta=False),
@@ -89,7 +90,7 @@ class Router:
         ]
         node = self._root
         path_params: dict[str, str] = {}
-        for segment in _with_whole_model(_without_prefix(segments)):
+        for segment in _with_whole_model(_without_prefix(segments)) or [""]:
             if segment in node.literal:
                 node = node.literal[segment]
             elif node.placeholder is not None:
@@ -115,7 +116,7 @@ def _without_prefix(segments: list[str]) -> list[str]:
     """The path without /v1, /openai, /openai/v1 or /openai/deployments/{deployment}."""
     if segments[:1] == ["openai"]:
         segments = segments[1:]
-        if segments[:1] == ["deployments"]:
+        if segments[:1] == ["deployments"] and len(segments) > 1:
             return segments[2:]
     return segments[1:] if segments[:1] == ["v1"] else segments
 
