@@ -6,10 +6,11 @@ from typing import Any, Final, NamedTuple
 
 import httpx2
 import pytest
-from openai import AssistantEventHandler, AsyncAssistantEventHandler, AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, OpenAI
 
 from tests.fakes.replies import Call, text, tool_calls
 from tests.sdk.clients import WEATHER, Scripted, async_client, in_short
+from tests.sdk.handlers import AsyncHandler, Handler, Heard, call_callbacks, text_callbacks
 from tests.server import ServerProcess
 
 TEXT_TURN: Final = [
@@ -23,135 +24,8 @@ CALLING: Final = [
 ]
 CONTINUED: Final = ["run.step.completed", "run.queued", "run.in_progress", *TEXT_TURN]
 
-TEXT_CALLBACKS: Final = [
-    *("run_step_created", "message_created", "message_delta", "text_created", "text_delta"),
-    *("text_done", "message_done", "run_step_done"),
-]
-CALL_CALLBACKS: Final = ["run_step_created", "run_step_delta", "tool_call_created"]
 ASKS_FOR_WEATHER: Final = "Use get_weather for Paris."
-USER_AGENT: Final = {"OpenAI-Beta": "assistants=v2"}
-
-
-class Heard:
-    """What a handler was told: every callback's name, and the snapshots of what was done."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.callbacks: list[str] = []
-        self.written = ""
-        self.done: dict[str, Any] = {}
-        self.last_snapshots: dict[str, Any] = {}
-
-    def note(self, callback: str, *told: Any) -> None:
-        """A callback and what it was given: the thing done, or a delta and its snapshot."""
-        self.callbacks.append(callback)
-        if callback == "text_delta":
-            self.written += told[0].value or ""
-            assert told[1].value == self.written
-        if callback.endswith("_delta"):
-            self.last_snapshots[callback] = told[1].model_copy(deep=True)
-        if callback.endswith("_done"):
-            self.done[callback] = told[0]
-
-
-class Handler(AssistantEventHandler):
-    """Hears everything."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard = Heard()
-
-    def on_event(self, event: Any) -> None:
-        self.heard.events.append(event.event)
-
-    def on_end(self) -> None:
-        self.heard.note("end")
-
-    def on_run_step_created(self, run_step: Any) -> None:
-        self.heard.note("run_step_created", run_step)
-
-    def on_run_step_delta(self, delta: Any, snapshot: Any) -> None:
-        self.heard.note("run_step_delta", delta, snapshot)
-
-    def on_run_step_done(self, run_step: Any) -> None:
-        self.heard.note("run_step_done", run_step)
-
-    def on_tool_call_created(self, tool_call: Any) -> None:
-        self.heard.note("tool_call_created", tool_call)
-
-    def on_tool_call_delta(self, delta: Any, snapshot: Any) -> None:
-        self.heard.note("tool_call_delta", delta, snapshot)
-
-    def on_tool_call_done(self, tool_call: Any) -> None:
-        self.heard.note("tool_call_done", tool_call)
-
-    def on_message_created(self, message: Any) -> None:
-        self.heard.note("message_created", message)
-
-    def on_message_delta(self, delta: Any, snapshot: Any) -> None:
-        self.heard.note("message_delta", delta, snapshot)
-
-    def on_message_done(self, message: Any) -> None:
-        self.heard.note("message_done", message)
-
-    def on_text_created(self, text: Any) -> None:
-        self.heard.note("text_created", text)
-
-    def on_text_delta(self, delta: Any, snapshot: Any) -> None:
-        self.heard.note("text_delta", delta, snapshot)
-
-    def on_text_done(self, text: Any) -> None:
-        self.heard.note("text_done", text)
-
-
-class AsyncHandler(AsyncAssistantEventHandler):
-    """The same, async."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard = Heard()
-
-    async def on_event(self, event: Any) -> None:
-        self.heard.events.append(event.event)
-
-    async def on_end(self) -> None:
-        self.heard.note("end")
-
-    async def on_run_step_created(self, run_step: Any) -> None:
-        self.heard.note("run_step_created", run_step)
-
-    async def on_run_step_delta(self, delta: Any, snapshot: Any) -> None:
-        self.heard.note("run_step_delta", delta, snapshot)
-
-    async def on_run_step_done(self, run_step: Any) -> None:
-        self.heard.note("run_step_done", run_step)
-
-    async def on_tool_call_created(self, tool_call: Any) -> None:
-        self.heard.note("tool_call_created", tool_call)
-
-    async def on_tool_call_delta(self, delta: Any, snapshot: Any) -> None:
-        self.heard.note("tool_call_delta", delta, snapshot)
-
-    async def on_tool_call_done(self, tool_call: Any) -> None:
-        self.heard.note("tool_call_done", tool_call)
-
-    async def on_message_created(self, message: Any) -> None:
-        self.heard.note("message_created", message)
-
-    async def on_message_delta(self, delta: Any, snapshot: Any) -> None:
-        self.heard.note("message_delta", delta, snapshot)
-
-    async def on_message_done(self, message: Any) -> None:
-        self.heard.note("message_done", message)
-
-    async def on_text_created(self, text: Any) -> None:
-        self.heard.note("text_created", text)
-
-    async def on_text_delta(self, delta: Any, snapshot: Any) -> None:
-        self.heard.note("text_delta", delta, snapshot)
-
-    async def on_text_done(self, text: Any) -> None:
-        self.heard.note("text_done", text)
+HEADERS: Final = {"OpenAI-Beta": "assistants=v2"}
 
 
 class Record(NamedTuple):
@@ -172,7 +46,7 @@ def _records(body: str) -> list[Record]:
     return found
 
 
-def _ready(client: OpenAI, said: str = "Hello") -> dict[str, str]:
+def _ready(client: OpenAI, said: str = "Hello") -> dict[str, Any]:
     """A new assistant with a function, and a thread that says something."""
     assistant = client.beta.assistants.create(model="demo", tools=[WEATHER])
     thread = client.beta.threads.create(messages=[{"role": "user", "content": said}])
@@ -199,7 +73,7 @@ async def async_one(demo: ServerProcess) -> AsyncIterator[AsyncOpenAI]:
 @pytest.fixture
 def raw(demo: ServerProcess) -> Iterator[httpx2.Client]:
     """No SDK at all."""
-    with httpx2.Client(base_url=demo.url, headers=USER_AGENT, timeout=20) as client:
+    with httpx2.Client(base_url=demo.url, headers=HEADERS, timeout=20) as client:
         yield client
 
 
@@ -282,18 +156,15 @@ def test_a_handler_hears_every_callback_of_a_plain_answer(one_client: OpenAI) ->
         final_run, messages = stream.get_final_run(), stream.get_final_messages()
     heard = handler.heard
     assert in_short(heard.events) == PLAIN
-    assert _without_repeats(heard.callbacks) == [*TEXT_CALLBACKS, "end"]
-    assert len(heard.callbacks) == len(TEXT_CALLBACKS) + 1 + 2 * (
-        heard.callbacks.count("text_delta") - 1
-    )
+    assert heard.callbacks == [*text_callbacks(heard), "end"]
     thread_id = final_run.thread_id
     (message,) = messages
     stored = one_client.beta.threads.messages.retrieve(message.id, thread_id=thread_id)
     assert message == stored == heard.done["message_done"]
-    assert heard.last_snapshots["message_delta"].content == stored.content
+    (snapshot,) = heard.last_snapshots["message_delta"].content
     (part,) = stored.content
     assert part.type == "text"
-    assert part.text == heard.done["text_done"]
+    assert part.text == heard.done["text_done"] == snapshot.text
     assert part.text.value == heard.written
     assert final_run == runs.retrieve(final_run.id, thread_id=thread_id)
     (step,) = runs.steps.list(final_run.id, thread_id=thread_id)
@@ -313,13 +184,14 @@ async def test_an_async_handler_hears_calls_and_what_follows(async_one: AsyncOpe
 
     answering = AsyncHandler()
     async with threads.runs.submit_tool_outputs_stream(
-        run.id, thread_id=run.thread_id, tool_outputs=_outputs(run), event_handler=answering
+        run_id=run.id, thread_id=run.thread_id, tool_outputs=_outputs(run), event_handler=answering
     ) as stream:
         (message,) = await stream.get_final_messages()
     assert in_short(answering.heard.events) == CONTINUED
-    assert _without_repeats(answering.heard.callbacks)[-9:] == [*TEXT_CALLBACKS, "end"]
+    heard = answering.heard
+    assert heard.callbacks == ["run_step_done", *text_callbacks(heard), "end"]
     assert message == await threads.messages.retrieve(message.id, thread_id=run.thread_id)
-    assert answering.heard.done["message_done"] == message
+    assert heard.done["message_done"] == message
 
 
 def test_a_handler_hears_calls_and_what_follows(one_client: OpenAI) -> None:
@@ -339,15 +211,16 @@ def test_a_handler_hears_calls_and_what_follows(one_client: OpenAI) -> None:
 
     answering = Handler()
     with threads.runs.submit_tool_outputs_stream(
-        run.id, thread_id=run.thread_id, tool_outputs=_outputs(run), event_handler=answering
+        run_id=run.id, thread_id=run.thread_id, tool_outputs=_outputs(run), event_handler=answering
     ) as stream:
         final = stream.get_final_run()
     assert in_short(answering.heard.events) == CONTINUED
     # The old step's end comes first.
-    assert answering.heard.callbacks[0] == "run_step_done"
+    heard = answering.heard
+    assert heard.callbacks == ["run_step_done", *text_callbacks(heard), "end"]
     assert final == threads.runs.retrieve(run.id, thread_id=run.thread_id)
     stored_steps = threads.runs.steps.list(run.id, thread_id=run.thread_id)
-    assert answering.heard.done["run_step_done"] == stored_steps.data[0]
+    assert heard.done["run_step_done"] == stored_steps.data[0]
 
 
 def test_parallel_calls_are_told_one_after_the_other(scripted: Scripted) -> None:
@@ -355,14 +228,20 @@ def test_parallel_calls_are_told_one_after_the_other(scripted: Scripted) -> None
     scripted.model.replies.extend([tool_calls(*calls), text("Sunny in ", "both.")])
     handler = Handler()
     runs = scripted.client.beta.threads.runs
-    ready = {"assistant_id": scripted.assistant(tools=[WEATHER]), "thread_id": scripted.thread("?")}
+    ready: dict[str, Any] = {
+        "assistant_id": scripted.assistant(tools=[WEATHER]),
+        "thread_id": scripted.thread("?"),
+    }
     with runs.stream(**ready, event_handler=handler) as stream:
         run = stream.get_final_run()
     heard = [name for name in handler.heard.callbacks if name.startswith("tool_call")]
     told = ["tool_call_created", "tool_call_delta", "tool_call_done"]
-    assert _without_repeats(heard) == told * 2
+    # Deltas of a call may come joined.
+    assert [name for place, name in enumerate(heard) if heard[place - 1 : place] != [name]] == (
+        told * 2
+    )
     with runs.submit_tool_outputs_stream(
-        run.id, thread_id=run.thread_id, tool_outputs=_outputs(run)
+        run_id=run.id, thread_id=run.thread_id, tool_outputs=_outputs(run)
     ) as stream:
         assert "".join(stream.text_deltas) == "Sunny in both."
 
@@ -418,22 +297,9 @@ def test_a_stream_can_be_read_as_lines(one_client: OpenAI) -> None:
     assert lines[-2:] == ["event: done", "data: [DONE]"]
 
 
-def _without_repeats(callbacks: list[str]) -> list[str]:
-    """The callbacks in short: the pair of a message's or step's delta as often as it came, once."""
-    short = list[str]()
-    for name in callbacks:
-        if short[-2:-1] == [name] or short[-1:] == [name]:
-            continue
-        short.append(name)
-    return short
-
-
 def _check_calling(heard: Heard, run: Any) -> None:
     """What a handler hears of one call, up to where outputs are wanted."""
-    assert _without_repeats(heard.callbacks)[:3] == CALL_CALLBACKS
-    assert heard.callbacks[-1] == "end"
-    for name in ("tool_call_created", "tool_call_done"):
-        assert heard.callbacks.count(name) == 1
+    assert heard.callbacks == [*call_callbacks(heard), "end"]
     (asked,) = run.required_action.submit_tool_outputs.tool_calls
     assert heard.last_snapshots["tool_call_delta"].function.arguments == asked.function.arguments
     assert heard.done["tool_call_done"].id == asked.id
