@@ -5,6 +5,8 @@ import sys
 
 from openai import OpenAI
 
+from rethread.cli import main
+from tests.conftest import StartServer
 from tests.server import ServerProcess
 
 
@@ -44,3 +46,14 @@ def test_no_server_is_said_in_one_line(demo_server: ServerProcess) -> None:
     done = chat(demo_server, "--base-url", "http://127.0.0.1:9/v1", typed="Hello\n")
     assert done.returncode != 0
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_its_key_it_says_where_one_is_given(start_server: StartServer) -> None:
+    server = start_server()
+    assert main(["keys", "create", "--project", "red", "--data-dir", str(server.data_dir)]) == 0
+    server.terminate()
+    server.restart()
+    done = chat(server, typed="Hello\n")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.endswith("Give one with --api-key or RETHREAD_API_KEY.")

@@ -88,12 +88,51 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(
     assert "--help" in shown.err
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (
+            ("serve", "--prot", "1"),
+            "unrecognized arguments: --prot 1; did you mean --port? (see rethread serve --help)",
+        ),
+        (
+            ("keys", "create", "--project", "p", "--zz=x"),
+            "unrecognized arguments: --zz=x (see rethread keys create --help)",
+        ),
+        (("version", "now"), "unrecognized arguments: now (see rethread version --help)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_an_unknown_flag_leads_to_the_help_of_its_command(
+    argv: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(*argv) == 2
+    assert capsys.readouterr().err == f"rethread: {told}\n"
+
+
+def test_a_list_without_keys_says_how_to_make_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "list", "--data-dir", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.split()[0] == "ID"
+    assert shown.err == "No key was made yet: rethread keys create --project NAME\n"
+
+
+def test_chat_with_an_address_without_a_scheme_says_what_is_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["chat", "--base-url", "localhost:8484"]) == 1
+    assert "is http:// missing in front of it?" in capsys.readouterr().err
+
+
 def test_chat_with_a_server_that_is_not_there_is_one_line_and_exit_code_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["chat", "--base-url", "http://127.0.0.1:1/v1"]) == 1
     shown = capsys.readouterr()
     assert shown.err.startswith("rethread: Cannot talk to http://127.0.0.1:1/v1")
+    assert shown.err.endswith("; is `rethread serve` running?\n")
     assert (shown.out, shown.err.count("\n")) == ("", 1)
 
 

@@ -95,7 +95,15 @@ def test_a_wrong_value_is_one_line_that_names_its_source(
         (b"[server]\nport = 1", "rethread.toml: no such setting: 'server'"),
         (b"port =", "rethread.toml: isn't TOML: Invalid value"),
         (b'host = "\xff"', "rethread.toml: isn't TOML: "),
-        (b"[aliases]\nport = 1", "rethread.toml: aliases: 'port' must be a line of text, not 1"),
+        (b"[aliases]\ngpt = 1", "rethread.toml: aliases: 'gpt' must be a line of text, not 1"),
+        (
+            b'[aliases]\n"gpt-4*" = "qwen3"\nhost = "0.0.0.0"',
+            "rethread.toml: [aliases]: 'host' is a setting, no model: put it above the file's",
+        ),
+        (
+            b"[context_windows]\ncontext_window = 4096",
+            "rethread.toml: [context_windows]: 'context_window' is a setting, no model",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line_that_says_where(
@@ -135,6 +143,23 @@ def test_a_preset_is_an_upstream_by_name(name: str) -> None:
 def test_an_upstream_that_is_neither_preset_nor_url_is_refused_with_the_list(upstream: str) -> None:
     with pytest.raises(Misconfigured, match=r"^--upstream: .*openai, ollama, vllm"):
         load({"upstream": upstream}, {})
+
+
+@pytest.mark.parametrize(
+    ("upstream", "meant"),
+    [
+        ("olama", "ollama"),
+        ("localhost:8000", "http://localhost:8000/v1"),
+        ("localhost", "http://localhost/v1"),
+        ("10.0.0.5:8000/v1", "http://10.0.0.5:8000/v1"),
+        ("models.example.com/v1", "http://models.example.com/v1"),
+    ],
+)
+def test_a_refused_upstream_is_told_what_was_meant(upstream: str, meant: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        load({"upstream": upstream}, {})
+    assert caught.value.message.endswith(f"; did you mean {meant}?")
+    assert load({"upstream": meant}, {}).upstream == meant
 
 
 def test_a_password_in_the_upstream_is_refused_and_not_repeated() -> None:

@@ -163,13 +163,18 @@ class Api:
                     yield answer
         except (OSError, http.client.HTTPException, ValueError) as error:
             said = str(error) or type(error).__name__
+            if isinstance(error, ConnectionRefusedError):
+                said += "; is `rethread serve` running?"
             raise Unavailable(f"Cannot talk to {self.base_url}: {said}") from error
 
     def _check(self, answer: http.client.HTTPResponse, path: str) -> None:
         if 200 <= answer.status < 300:
             return
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            raise ApiError(str(json.loads(answer.read())["error"]["message"]))
+            message = str(json.loads(answer.read())["error"]["message"])
+            if answer.status == 401:
+                message += " Give one with --api-key or RETHREAD_API_KEY."
+            raise ApiError(message)
         raise ApiError(f"{self.base_url}{path} answered {answer.status}.")
 
 
@@ -178,7 +183,8 @@ def _connection(base: SplitResult) -> tuple[http.client.HTTPConnection, str, dic
     where a proxy is asked for it.
     """
     if base.scheme not in ("http", "https") or not base.hostname:
-        raise ValueError("not an http(s) URL")
+        meant = "" if "://" in base.geturl() else "; is http:// missing in front of it?"
+        raise ValueError(f"not an http(s) URL{meant}")
     secure = base.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     proxy = urlsplit(proxy_to(base.geturl()) or "")

@@ -16,7 +16,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from rethread import __version__
-from rethread.config import CONFIG_FILE, SETTINGS, Setting, Settings, check_upstream_key, load
+from rethread.config import (
+    CONFIG_FILE,
+    SETTINGS,
+    Setting,
+    Settings,
+    check_upstream_key,
+    load,
+    nearest,
+)
 from rethread.errors import Misconfigured, RethreadError
 
 if TYPE_CHECKING:
@@ -30,7 +38,9 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of one command; an error is one line on stderr."""
     try:
-        asked = build_parser().parse_args(argv)
+        asked, unknown = build_parser().parse_known_args(argv)
+        if unknown:
+            asked.parser.refuse(unknown)
         run: Command = asked.run
         return run(asked)
     except Misconfigured as error:
@@ -56,6 +66,13 @@ class Parser(argparse.ArgumentParser):
         """Never returns: the line, and exit code 2."""
         self.exit(2, f"rethread: {message} (see {self.prog} --help)\n")
 
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Never returns: what this command does not know, and the flag that may be meant."""
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        asked = next((word for word in unknown if word.startswith("--")), "")
+        meant = nearest(asked.partition("=")[0], flags)
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command and flag."""
@@ -77,7 +94,7 @@ def _add_command(
     commands: "argparse._SubParsersAction[Parser]", name: str, summary: str, run: Command
 ) -> Parser:
     parser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 
@@ -191,6 +208,8 @@ def _list_keys(asked: argparse.Namespace) -> int:
     from rethread.app import list_keys
 
     keys = asyncio.run(list_keys(_settings(asked)))
+    if not keys:
+        print("No key was made yet: rethread keys create --project NAME", file=sys.stderr)
     rows = [("ID", "PROJECT", "NAME", "KEY", "CREATED", "REVOKED"), *map(_row, keys)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -8,7 +8,7 @@ Nothing is read at a distance: `cli` loads, `app` passes on what each part needs
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
@@ -72,11 +72,15 @@ PRESETS: Final[Mapping[str, Preset]] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """`read` gives the value, or raises ValueError; `expected` completes "must be …"."""
+    """`read` gives the value, or raises ValueError; `expected` completes "must be …".
+
+    `hint` ends the refusal of a value with what was meant, where that can be guessed.
+    """
 
     expected: str
     read: Callable[[Any], object]
     placeholder: str = ""
+    hint: Callable[[Any], str] = lambda _: ""
 
 
 def _text(placeholder: str) -> Kind:
@@ -194,7 +198,17 @@ def _upstream() -> Kind:
             raise ValueError
         return given.rstrip("/")
 
-    return Kind(expected, read, "URL|NAME")
+    return Kind(expected, read, "URL|NAME", _meant_upstream)
+
+
+def _meant_upstream(given: object) -> str:
+    if not isinstance(given, str) or "://" in given or "@" in given:
+        return ""
+    host, colon, _ = given.partition("/")[0].partition(":")
+    if host and (colon or "." in host or host == "localhost"):
+        path = "" if "/" in given else "/v1"
+        return f"; did you mean http://{given.strip()}{path}?"
+    return nearest(given, list(PRESETS))
 
 
 # The settings
@@ -490,7 +504,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, object]:
             continue
         if variable not in by_variable:
             known = [*by_variable, *OTHER_VARIABLES]
-            raise Misconfigured(f"{variable}: no such setting{_nearest(variable, known)}")
+            raise Misconfigured(f"{variable}: no such setting{nearest(variable, known)}")
         if environ[variable].strip():
             each = by_variable[variable]
             given[each.name] = _read(each, environ[variable], source=variable)
@@ -506,9 +520,20 @@ def _from_file(flags: Mapping[str, object], environ: Mapping[str, str]) -> dict[
     given: dict[str, object] = {}
     for key, raw in _parse(path).items():
         if key not in by_key:
-            raise Misconfigured(f"{path}: no such setting: '{key}'{_nearest(key, list(by_key))}")
+            raise Misconfigured(f"{path}: no such setting: '{key}'{nearest(key, list(by_key))}")
+        if by_key[key].is_table and isinstance(raw, Mapping):
+            _check_no_setting_in(raw, f"{path}: [{key}]", by_key)
         given[key] = _read(by_key[key], raw, source=f"{path}: {key}")
     return given
+
+
+def _check_no_setting_in(table: Mapping[str, Any], source: str, settings: Iterable[str]) -> None:
+    """In TOML, whatever stands below a table's head belongs to that table."""
+    for name in settings:
+        if name in table:
+            raise Misconfigured(
+                f"{source}: '{name}' is a setting, no model: put it above the file's first [table]"
+            )
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -525,7 +550,8 @@ def _read(setting: Setting, raw: object, *, source: str) -> object:
         return setting.kind.read(raw)
     except (ValueError, OverflowError) as error:
         got = "" if setting.is_secret else f", not {_short(raw)}"
-        raise Misconfigured(f"{source}: must be {setting.kind.expected}{got}") from error
+        expected = f"must be {setting.kind.expected}{got}{setting.kind.hint(raw)}"
+        raise Misconfigured(f"{source}: {expected}") from error
     except Misconfigured as error:
         raise Misconfigured(f"{source}: {error.message}") from error
 
@@ -535,7 +561,8 @@ def _short(raw: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """`; did you mean …?` where a known name is near, else nothing."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
