@@ -237,6 +237,18 @@ def test_an_unknown_route_is_a_404(client: httpx2.Client, path: str) -> None:
         assert error(client.get(path), 404)["code"] == "unknown_url"
 
 
+@pytest.mark.parametrize(
+    "path", ["files", "uploads", "vector_stores/vs_1/files", "chat/completions", "responses"]
+)
+def test_a_part_of_the_api_that_is_not_served_is_told_from_a_wrong_address(
+    client: httpx2.Client, path: str
+) -> None:
+    fault = error(client.post(path, json={}), 404)
+    assert fault["code"] == "unknown_url"
+    assert "does not serve" in fault["message"]
+    assert "does not serve" not in error(client.post("nope", json={}), 404)["message"]
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "DELETE"])
 def test_an_unknown_method_is_told_which_there_are(client: httpx2.Client, method: str) -> None:
     response = client.request(method, "/assistants")

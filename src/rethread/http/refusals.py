@@ -39,6 +39,8 @@ def refusal(problem: errors.RethreadError) -> Reply:
             return Reply(error_body(message, type="server_error"), 500)
 
 
+# What else clients of OpenAI's know: a 404 alone would look like a wrong address.
+NOT_SERVED: Final = frozenset({"files", "uploads", "vector_stores", "chat", "responses"})
 CLOSE: Final = (b"connection", b"close")
 DO_NOT_RETRY: Final = (b"x-should-retry", b"false")
 RETRY: Final = (b"x-should-retry", b"true")
@@ -55,7 +57,10 @@ def fault(request_id: str) -> Reply:
 
 def no_such_path(method: str, path: str) -> Reply:
     """The answer to a path that is not served."""
-    return Reply(error_body(f"Invalid URL ({method} {path})", code="unknown_url"), 404)
+    message = f"Invalid URL ({method} {path})"
+    if not NOT_SERVED.isdisjoint(path.split("/")):
+        message += ". This version of rethread does not serve that part of OpenAI's API."
+    return Reply(error_body(message, code="unknown_url"), 404)
 
 
 def no_such_method(method: str, path: str, allowed: list[str]) -> Reply:
