@@ -105,9 +105,8 @@ async def test_create_and_run_begins_with_its_thread(client: AsyncOpenAI) -> Non
         assistant_id=assistant.id, thread=_thread("Hello"), stream=True
     )
     # The sync stream, where the client is the sync one.
-    events: list[Any] = (
-        [event async for event in stream] if hasattr(stream, "__aiter__") else list(stream)
-    )
+    either: Any = stream
+    events = [event async for event in stream] if hasattr(stream, "__aiter__") else list(either)
     assert in_short([event.event for event in events]) == ["created", *PLAIN]
     assert events[0].data.id == events[1].data.thread_id
 
