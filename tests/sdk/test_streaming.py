@@ -106,7 +106,7 @@ async def test_create_and_run_begins_with_its_thread(client: AsyncOpenAI) -> Non
     )
     # The sync stream, where the client is the sync one.
     either: Any = stream
-    events = [event async for event in stream] if hasattr(stream, "__aiter__") else list(either)
+    events = [event async for event in either] if hasattr(either, "__aiter__") else list(either)
     assert in_short([event.event for event in events]) == ["created", *PLAIN]
     assert events[0].data.id == events[1].data.thread_id
 
