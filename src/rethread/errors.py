@@ -107,15 +107,29 @@ class Raced(RethreadError):
 
 
 class Unavailable(RethreadError):
-    """Something that we need does not answer now; trying again may help."""
+    """Something that we need does not answer now; trying again may help.
+
+    `reason` is for the log: a few words of ours, as `ModelError` has them.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ModelError(RethreadError):
-    """A model call that failed for good, in the model server's own words."""
+    """A model call that failed for good, in the model server's own words.
 
-    def __init__(self, message: str, *, code: ModelErrorCode = "server_error") -> None:
+    Those may quote what was said, so they are no words for the log. `reason` is: `unreachable`,
+    `stalled`, `cut`, `no answer`, `garbage`, `status 404` and the like, and nothing from outside.
+    """
+
+    def __init__(
+        self, message: str, *, code: ModelErrorCode = "server_error", reason: str = ""
+    ) -> None:
         super().__init__(message)
         self.code: ModelErrorCode = code
+        self.reason = reason
 
 
 class Misconfigured(RethreadError):

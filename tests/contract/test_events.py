@@ -18,8 +18,8 @@ from rethread.contract.events import (
     rendered_number,
 )
 from rethread.contract.messages import MessageChange, MessageDelta, TextDelta, TextPartDelta
-from rethread.runs.driver import RUN_EVENTS
 from rethread.runs.lifecycle import AT_REST
+from rethread.runs.recorder import RUN_EVENTS
 from rethread.runs.turn import STEP_EVENTS
 from tests.objects import a_run
 

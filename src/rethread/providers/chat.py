@@ -121,16 +121,20 @@ class ChatCompletions:
                 body = await _whole_answer(response)
             return [model.id for model in _MODELS.decode(body).data]
         except AttemptError as failure:
-            raise Unavailable(self._told(failure.error).message) from failure
+            told = self._told(failure.error)
+            raise Unavailable(told.message, reason=told.reason) from failure
         except TimeoutError as error:
             raise Unavailable(
-                f"The model server did not list its models in {MODELS_TIMEOUT_SECONDS:g} s."
+                f"The model server did not list its models in {MODELS_TIMEOUT_SECONDS:g} s.",
+                reason="stalled",
             ) from error
         except aiohttp.ClientError as error:
-            message = self._failure(error, is_heard=False).error.message
-            raise Unavailable(message) from error
+            told = self._failure(error, is_heard=False).error
+            raise Unavailable(told.message, reason=told.reason) from error
         except msgspec.DecodeError as error:
-            raise Unavailable("The model server's list of models can't be read.") from error
+            raise Unavailable(
+                "The model server's list of models can't be read.", reason="garbage"
+            ) from error
 
     async def aclose(self) -> None:
         """Close all connections; streams that are under way fail."""
@@ -161,7 +165,10 @@ class ChatCompletions:
                 return
             if kind == "text/html":
                 raise AttemptError(
-                    ModelError("The model server answered with a web page: wrong address?")
+                    ModelError(
+                        "The model server answered with a web page: wrong address?",
+                        reason="web page",
+                    )
                 )
             records = Records()
             while not records.is_done:
@@ -187,7 +194,7 @@ class ChatCompletions:
         self, error: AttemptError | aiohttp.ClientError | TimeoutError, *, is_heard: bool
     ) -> AttemptError:
         """A failed attempt in our words; those of the HTTP client would not help anyone."""
-        is_retryable = True
+        is_retryable, reason = True, "garbage"
         match error:
             case AttemptError():
                 return error
@@ -197,7 +204,9 @@ class ChatCompletions:
                 | aiohttp.ClientHttpProxyError()
             ):
                 message = f"The model server at {self._connections.address} can't be reached."
+                reason = "unreachable"
             case TimeoutError():
+                reason = "stalled"
                 message = f"The model server sent nothing for {self._stall_timeout_seconds:g} s."
             case aiohttp.ClientPayloadError(__cause__=ContentEncodingError()):
                 message = UNREADABLE
@@ -206,11 +215,13 @@ class ChatCompletions:
                 message = UNREADABLE
             case _:
                 message = CUT if is_heard else NO_ANSWER
-        return AttemptError(ModelError(message), is_retryable=is_retryable)
+                reason = "cut" if is_heard else "no answer"
+        return AttemptError(ModelError(message, reason=reason), is_retryable=is_retryable)
 
     def _told(self, error: ModelError) -> ModelError:
         """The error as it may be shown: without the key."""
-        return ModelError(upstream_errors.redacted(error.message, self._api_key), code=error.code)
+        message = upstream_errors.redacted(error.message, self._api_key)
+        return ModelError(message, code=error.code, reason=error.reason)
 
 
 def _headers(api_key: str | None, *, is_azure: bool) -> dict[str, str]:
@@ -263,7 +274,10 @@ async def _whole_answer(response: aiohttp.ClientResponse) -> bytes:
         body += piece
         if len(body) > LONGEST_ANSWER_BYTES:
             raise AttemptError(
-                ModelError(f"The model server's answer has more than {LONGEST_ANSWER_BYTES} bytes.")
+                ModelError(
+                    f"The model server's answer has more than {LONGEST_ANSWER_BYTES} bytes.",
+                    reason="too long",
+                )
             )
     return bytes(body)
 
@@ -295,7 +309,7 @@ async def _next_piece(response: aiohttp.ClientResponse, *, is_finished: bool = F
 
 def _check_ended(records: Records) -> None:
     if not records.is_finished and not records.is_done:
-        raise AttemptError(ModelError(CUT), is_retryable=True)
+        raise AttemptError(ModelError(CUT, reason="cut"), is_retryable=True)
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

@@ -84,7 +84,8 @@ class Records:
             raise AttemptError(
                 ModelError(
                     "The model server's stream has a line of more than"
-                    f" {self._longest_line_bytes} bytes."
+                    f" {self._longest_line_bytes} bytes.",
+                    reason="too long",
                 )
             )
 
@@ -220,4 +221,5 @@ def _text(arguments: str | dict[str, Any]) -> str:
 
 def _garbage(record: bytes) -> GarbageError:
     shown = record.strip()[:100].decode("utf-8", "replace")
-    return GarbageError(ModelError(f"The model server sent something that is not a chunk: {shown}"))
+    message = f"The model server sent something that is not a chunk: {shown}"
+    return GarbageError(ModelError(message, reason="garbage"))

@@ -187,6 +187,7 @@ def _example(schema: Any, said: str) -> Any:
         raise ModelError(
             f"The demo model can't read this JSON schema: {_quote(_json(schema))}",
             code="invalid_prompt",
+            reason="unreadable schema",
         ) from error
 
 

@@ -73,6 +73,7 @@ def of_status(
         ModelError(
             f"The model server answered with status {status}: {words}",
             code=_error_code(status, codes, words),
+            reason=f"status {status}",
         ),
         is_retryable=status in RETRYABLE_STATUSES and codes.isdisjoint(SPENT_CODES),
         asked_wait_seconds=_asked_wait_seconds(headers, now),
@@ -98,6 +99,7 @@ def of_record(record: bytes) -> AttemptError | None:
         ModelError(
             f"The model server reported an error in its stream: {words}",
             code=_error_code(status, _codes(said), words),
+            reason="error in stream" if status is None else f"status {status} in stream",
         ),
         is_retryable=status in RETRYABLE_STATUSES,
     )

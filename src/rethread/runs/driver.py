@@ -17,7 +17,7 @@ import msgspec
 from msgspec import structs
 
 from rethread.contract.chat import ChatRequest
-from rethread.contract.events import Event, EventName
+from rethread.contract.events import Event
 from rethread.contract.runs import (
     CalledFunction,
     LastError,
@@ -35,7 +35,7 @@ from rethread.providers import Provider
 from rethread.runs import history, open_ends, prompt
 from rethread.runs.commands import interrupt_topic, rest_topic
 from rethread.runs.lifecycle import AT_REST, TERMINAL, move
-from rethread.runs.recorder import Recorder, Replaced
+from rethread.runs.recorder import RUN_EVENTS, Recorder, Replaced
 from rethread.runs.turn import Ending, Turn
 from rethread.runs.usage import added, estimated
 from rethread.store import leases, runs, steps
@@ -51,17 +51,6 @@ MOST_CRASHES: Final = 4  # a run whose server goes away that often may be why it
 STOPPED: Final = "The server was restarted in the middle of this step."
 STOPPED_TOO_OFTEN: Final = "The server stopped several times in the middle of this run."
 FILTERED: Final = "The model's answer was stopped by its content filter."
-
-RUN_EVENTS: Final[dict[RunStatus, EventName]] = {
-    "in_progress": "thread.run.in_progress",
-    "requires_action": "thread.run.requires_action",
-    "cancelling": "thread.run.cancelling",
-    "cancelled": "thread.run.cancelled",
-    "completed": "thread.run.completed",
-    "incomplete": "thread.run.incomplete",
-    "failed": "thread.run.failed",
-    "expired": "thread.run.expired",
-}
 
 Interruption = Literal["cancelled", "expired"]
 
@@ -119,6 +108,7 @@ class Driver:
         self._spent = Usage()
         self._started = time.monotonic()
         self._first_token_seconds: float | None = None
+        self._reason = ""  # why the run failed, in words for the log
 
     async def drive(self) -> None:
         """The run from where it stands to its next rest."""
@@ -168,7 +158,12 @@ class Driver:
             "first_token_milliseconds": None if first is None else round(first * 1000),
             "error": run.last_error.code if run.last_error else None,
         }
-        logger.info("run", extra={"fields": fields})
+        level = logging.INFO
+        if run.status == "failed":
+            level = logging.WARNING
+            fields["called_model"] = self._engine.resolve_model(run.model)
+            fields["reason"] = self._reason
+        logger.log(level, "run", extra={"fields": fields})
 
     async def _take_up(self) -> bool:
         """Make the run in progress; False if it came to its end instead.
@@ -183,7 +178,7 @@ class Driver:
             await self._interrupt("cancelled")
             return False
         if self._lease.crashes >= MOST_CRASHES:
-            await self._fail(ModelError(STOPPED_TOO_OFTEN), None)
+            await self._fail(ModelError(STOPPED_TOO_OFTEN, reason="server stopped"), None)
             return False
         ends = await self._closing("failed", LastError("server_error", STOPPED))
         if ends and not await self._recorder.commit(ends):
@@ -198,6 +193,7 @@ class Driver:
                 f"the context window of the model '{self._run.model}' is said to hold "
                 f"({self._engine.context_window(self._run.model)}), less room for the answer.",
                 code="invalid_prompt",
+                reason="prompt too long",
             )
         if window.lacks_newest:
             await self._end_incomplete("max_prompt_tokens", [])
@@ -283,6 +279,7 @@ class Driver:
             case "length":
                 await self._end_incomplete("max_completion_tokens", ending.events)
             case "content_filter":
+                self._reason = "content filter"
                 await self._end("failed", ending.events, error=LastError("server_error", FILTERED))
 
     async def _require_action(self, turn: Turn, ending: Ending) -> None:
@@ -307,6 +304,7 @@ class Driver:
 
     async def _fail(self, problem: ModelError, turn: Turn | None) -> None:
         error = LastError(problem.code, problem.message)
+        self._reason = problem.reason
         if turn is None:
             await self._end("failed", await self._closing("failed", error), error=error)
             return

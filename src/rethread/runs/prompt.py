@@ -218,11 +218,14 @@ def check_supported(run: Run) -> None:
     if missing:
         raise ModelError(
             f"This version of rethread cannot run the tool '{missing[0]}' yet. "
-            "Take it off the assistant, or create the run with tool_choice 'none'."
+            "Take it off the assistant, or create the run with tool_choice 'none'.",
+            reason="tool not supported",
         )
     if run.tool_choice == "required" and not run.tools:
         raise ModelError(
-            "The run's tool_choice is 'required', and it offers no tool.", code="invalid_prompt"
+            "The run's tool_choice is 'required', and it offers no tool.",
+            code="invalid_prompt",
+            reason="tool not offered",
         )
     if isinstance(run.tool_choice, FunctionChoice):
         name = run.tool_choice.function.name
@@ -230,6 +233,7 @@ def check_supported(run: Run) -> None:
             raise ModelError(
                 f"The run's tool_choice names the function '{name}', which it does not offer.",
                 code="invalid_prompt",
+                reason="tool not offered",
             )
 
 
@@ -266,7 +270,8 @@ def _chat_part(part: Part) -> dict[str, Any]:
         case ImageFilePart(image_file=image):
             raise ModelError(
                 f"A message shows the image file '{image.file_id}', and this version of rethread "
-                "does not keep files yet. Send images as image_url (a data: URL will do)."
+                "does not keep files yet. Send images as image_url (a data: URL will do).",
+                reason="image file",
             )
         case _:
             return {"type": "text", "text": part.refusal}

@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 
-from rethread.contract.events import Event, render
+from rethread.contract.events import Event, EventName, render
 from rethread.contract.messages import Message
+from rethread.contract.runs import RunStatus
 from rethread.contract.steps import Step
 from rethread.runs.turn import merged
 from rethread.store import messages, steps
@@ -19,6 +20,17 @@ from rethread.store.events import EventLog, Record
 from rethread.store.leases import Lease
 
 EVENTS_AT_ONCE: Final = 32  # a record is what every listener holds one of
+
+RUN_EVENTS: Final[dict[RunStatus, EventName]] = {
+    "in_progress": "thread.run.in_progress",
+    "requires_action": "thread.run.requires_action",
+    "cancelling": "thread.run.cancelling",
+    "cancelled": "thread.run.cancelled",
+    "completed": "thread.run.completed",
+    "incomplete": "thread.run.incomplete",
+    "failed": "thread.run.failed",
+    "expired": "thread.run.expired",
+}
 
 
 class Replaced(Exception):

@@ -279,14 +279,16 @@ class Turn:
     def _check(self, call: _Call) -> None:
         if call.name not in self._offered:
             raise ModelError(
-                f"The model called the function '{call.name}', which this run does not offer."
+                f"The model called the function '{call.name}', which this run does not offer.",
+                reason="function not offered",
             )
         try:
             msgspec.json.decode(call.arguments.strip() or EMPTY_ARGUMENTS)
         except (msgspec.DecodeError, RecursionError) as problem:
             raise ModelError(
                 f"The model called the function '{call.name}' with arguments that are not JSON: "
-                f"{problem}."
+                f"{problem}.",
+                reason="arguments not JSON",
             ) from problem
 
     def _cut(self, kind: Literal["length", "content_filter"], usage: Usage, now: int) -> Ending:
