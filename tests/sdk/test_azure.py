@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx2
@@ -26,13 +25,12 @@ class Locked(NamedTuple):
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
-    """A server for which a key was made before it started."""
-    data_dir: Path = tmp_path_factory.mktemp("locked") / "data"
-    command = ["keys", "create", "--project", "azure", "--data-dir", str(data_dir)]
-    made = subprocess.run(
-        [sys.executable, "-m", "rethread", *command], capture_output=True, text=True, check=True
-    )
-    with running_server(data_dir) as server:
+    """A server for which the first key was made while it ran."""
+    with running_server(tmp_path_factory.mktemp("locked") / "data") as server:
+        command = ["keys", "create", "--project", "azure", "--data-dir", str(server.data_dir)]
+        made = subprocess.run(
+            [sys.executable, "-m", "rethread", *command], capture_output=True, text=True, check=True
+        )
         yield Locked(server, made.stdout.split()[-1])
 
 
