@@ -16,7 +16,7 @@ import uvloop
 from rethread import logs
 from rethread.config import Settings, check_upstream_key
 from rethread.contract import ModelObject
-from rethread.errors import Misconfigured, RethreadError
+from rethread.errors import Misconfigured, RethreadError, Unavailable
 from rethread.http.deliveries import Deliveries
 from rethread.http.guard import Guard
 from rethread.http.keys import KeyRing
@@ -96,6 +96,8 @@ async def _serve(settings: Settings) -> int:
         _greet(settings, listening, is_open=settings.allow_anonymous or not await keys.any_made(db))
         fields = {"seconds": round(time.monotonic() - started, 3)}
         logger.info("listening", extra={"fields": fields})
+        probing = asyncio.create_task(_probe(settings, provider))
+        stack.callback(probing.cancel)
         await server.serve(sockets=[listening])
         await stopping.stop_workers()
     logger.info("stopped")
@@ -181,8 +183,8 @@ def _options(settings: Settings) -> Options:
 
 
 async def _readiness(settings: Settings, db: Database) -> Mapping[str, Any]:
-    """Whether the store can be written and its schema is current; the upstream never gates."""
-    upstream = settings.upstream_url or "demo"
+    """Whether the store can be written and its schema is current; the model server never gates."""
+    model_server = settings.upstream_url or "demo"
     try:
         await db.check_writable()
         current = await version(db) == latest_version()
@@ -190,7 +192,18 @@ async def _readiness(settings: Settings, db: Database) -> Mapping[str, Any]:
     except RethreadError as error:
         problem = error.message
     status = "not ready" if problem else "ready"
-    return {"status": status, "store": problem or "ok", "upstream": upstream}
+    return {"status": status, "store": problem or "ok", "model_server": model_server}
+
+
+async def _probe(settings: Settings, provider: Provider) -> None:
+    """Warn of a model server that is away, before a run has to fail for it."""
+    try:
+        await provider.models()
+    except Unavailable as problem:
+        is_there = problem.reason.startswith("status")  # some serve no list, and are well
+        event = f"model server does not {'list its models' if is_there else 'answer'}"
+        fields = {"url": settings.upstream_url, "reason": problem.reason}
+        logger.warning(event, extra={"fields": fields})
 
 
 async def _check_closed_to_strangers(settings: Settings, db: Database) -> None:

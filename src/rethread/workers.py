@@ -60,7 +60,8 @@ class Workers:
 
     async def start(self) -> None:
         """Take up what an earlier process left, then work until stopped."""
-        await leases.release_all(self.db)
+        if count := await leases.release_all(self.db):
+            logger.info("runs taken up again", extra={"fields": {"count": count}})
         self._loops = [asyncio.create_task(self._claim_for_ever())]
         self._loops += [asyncio.create_task(self._repeat(chore)) for chore in CHORES]
 

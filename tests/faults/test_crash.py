@@ -102,6 +102,7 @@ def test_a_run_in_mid_answer_keeps_what_was_heard_and_is_answered_anew(
         listener = scene.listen(thread_id, key=KEY, tools=[WEATHER])
         listener.wait_for("Hel")
         kill_and_restart(scene)
+        assert [line for line in scene.server.log if "runs taken up again count=1" in line]
         run = scene.rest(scene.run_on(thread_id))
         heard = listener.ended()
         cut, _ = scene.messages(run)

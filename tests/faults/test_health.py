@@ -43,8 +43,43 @@ def test_a_model_server_that_is_away_does_not_make_it_unready(start_server: Star
     assert json.loads(body) == {
         "status": "ready",
         "store": "ok",
-        "upstream": "http://127.0.0.1:9/v1",
+        "model_server": "http://127.0.0.1:9/v1",
     }
+
+
+def test_a_model_server_that_is_away_is_told_at_the_start(start_server: StartServer) -> None:
+    server = start_server("--upstream", "http://127.0.0.1:9/v1")
+    line = server.wait_for_log("model server does not answer")
+    assert " warning " in line
+    assert line.endswith("url=http://127.0.0.1:9/v1 reason=unreachable\n")
+
+
+def test_a_model_server_without_a_list_is_not_said_to_be_away(
+    start_server: StartServer, model: ModelServer
+) -> None:
+    model.models_reply = failure(404, CANARY)
+    try:
+        server = start_server("--upstream", model.url)
+        line = server.wait_for_log("model server does not list its models")
+    finally:
+        model.models_reply = None
+    assert line.endswith('reason="status 404"\n')
+
+
+def test_a_start_does_not_wait_for_a_model_server_that_is_silent(
+    start_server: StartServer, model: ModelServer
+) -> None:
+    gate = Gate()
+    model.models_reply = text().first(gate)
+    try:
+        server = start_server("--upstream", model.url)
+        gate.arrived.result(PATIENCE_SECONDS)
+        assert fetch("GET", f"{server.root}/readyz")[0] == 200
+        assert server.terminate() == 0
+        assert "does not" not in "".join(server.log)
+    finally:
+        model.models_reply = None
+        gate.open()
 
 
 @contextmanager

@@ -38,11 +38,11 @@ class Alive(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True):
-    """Whether requests can be served; `upstream` is only shown."""
+    """Whether requests can be served; `model_server` says who is asked, not how it is."""
 
     status: Literal["ready", "not ready"]
     store: str
-    upstream: str
+    model_server: str
 
 
 class Document(Struct, frozen=True):

@@ -29,6 +29,7 @@ RETURNING thread_id, run_id, fence, crashes
 FINISH = "DELETE FROM work WHERE run_id = $1 AND fence = $2"
 RELEASE = "UPDATE work SET claimed = 0, crashes = crashes + $3 WHERE run_id = $1 AND fence = $2"
 RELEASE_ALL = "UPDATE work SET claimed = 0, crashes = crashes + 1 WHERE claimed = 1"
+COUNT = "SELECT COUNT(*) FROM work"
 
 TOPIC = "work"
 
@@ -71,6 +72,10 @@ async def release(db: Database, lease: Lease, *, after_crash: bool = False) -> N
     await db.write(Statement(RELEASE, lease.run_id, lease.fence, int(after_crash)))
 
 
-async def release_all(db: Database) -> None:
-    """Take every claim back; for a start, when no driver can be left from before."""
+async def release_all(db: Database) -> int:
+    """Take every claim back; for a start, when no driver can be left from before.
+
+    How many runs wait for a driver now: those, and what was handed back or had not begun.
+    """
     await db.write(Statement(RELEASE_ALL))
+    return int((await db.read(COUNT))[0][0])
