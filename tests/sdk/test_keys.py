@@ -50,7 +50,8 @@ def test_a_key_opens_its_project_only_until_it_is_revoked(start_server: StartSer
     server = start_server()
     red, blue = made(server, "red"), made(server, "blue")
     with client(server, red) as mine, client(server, blue) as theirs:
-        until_refused(client(server, "sk-of-nobody"))
+        with client(server, "sk-of-nobody") as nobody:
+            until_refused(nobody)
         assistant = mine.beta.assistants.create(model="demo", instructions="Hello")
         run = mine.beta.threads.create_and_run_poll(assistant_id=assistant.id)
         message = mine.beta.threads.messages.list(run.thread_id).data[0]
