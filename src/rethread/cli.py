@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from rethread import __version__
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from rethread.app import KeyInfo
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8484/v1"
+
+DATABASE: Final = ("data_dir", "database_url")  # the settings that say where everything is
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -86,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_keys(commands)
     _add_chat(commands)
+    _add_upkeep(commands)
     _add_command(commands, "version", "Print the version.", _version)
     return parser
 
@@ -129,6 +133,23 @@ def _add_keys(commands: "argparse._SubParsersAction[Parser]") -> None:
     revoke.add_argument("id", metavar="ID", help="The key's id, as `rethread keys list` shows it.")
     for each in (create, listing, revoke):
         _add_settings(each, [setting for setting in SETTINGS if setting.name == "data_dir"])
+
+
+def _add_upkeep(commands: "argparse._SubParsersAction[Parser]") -> None:
+    backup = _add_command(
+        commands, "backup", "Copy the database into one file, also while a server runs.", _backup
+    )
+    backup.add_argument("file", metavar="FILE", help="The file to write.")
+    restore = _add_command(
+        commands,
+        "restore",
+        "Put a backup in the place of the database. Stop the server first.",
+        _restore,
+    )
+    restore.add_argument("file", metavar="FILE", help="The file that `rethread backup` wrote.")
+    for each, replaced in ((backup, "FILE"), (restore, "the database that is there")):
+        each.add_argument("--force", action="store_true", help=f"Replace {replaced}.")
+        _add_settings(each, [setting for setting in SETTINGS if setting.name in DATABASE])
 
 
 def _add_chat(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -248,6 +269,24 @@ def _chat(asked: argparse.Namespace) -> int:
         assistant_id=asked.assistant,
         instructions=asked.instructions,
     )
+
+
+def _backup(asked: argparse.Namespace) -> int:
+    from rethread.maintenance.backup import back_up
+
+    settings = _settings(asked)
+    made = back_up(settings.data_dir, Path(asked.file), may_replace=asked.force)
+    print(f"Backed up {settings.data_dir} to {asked.file}: {made}.")
+    return 0
+
+
+def _restore(asked: argparse.Namespace) -> int:
+    from rethread.maintenance.backup import restore
+
+    settings = _settings(asked)
+    made = restore(Path(asked.file), settings.data_dir, may_replace=asked.force)
+    print(f"Restored {asked.file} to {settings.data_dir}: {made}.")
+    return 0
 
 
 def _version(_: argparse.Namespace) -> int:

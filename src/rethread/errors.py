@@ -14,6 +14,7 @@
     ├── Raced            a write was refused for a reason that has gone: do it again
     ├── Unavailable      a part that we need does not answer now; trying again may help
     ├── ModelError       the model's server failed a call; `code` is a run's `last_error.code`
+    ├── Damaged          stored data that is not what it was, or not ours
     └── Misconfigured    a setting that can't be; stops the start
 
 `http/refusals.py` is the one place that maps these to statuses.
@@ -130,6 +131,10 @@ class ModelError(RethreadError):
         super().__init__(message)
         self.code: ModelErrorCode = code
         self.reason = reason
+
+
+class Damaged(RethreadError):
+    """Stored data that is not what it was when it was written, or not of this program."""
 
 
 class Misconfigured(RethreadError):
