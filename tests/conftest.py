@@ -1,35 +1,83 @@
-"""What tests share: a database, a server process, a model's server."""
+"""What tests share: a database, a server process, a model's server.
+
+Whatever is kept is kept in SQLite and in PostgreSQL: a test that asks for `db` or for a server
+runs on both. One that is about one of them asks for `sqlite` or `postgres_url`.
+"""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final, cast
 
 import pytest
 
 from rethread.store.database import Database, open_database
+from rethread.store.sqlite import Sqlite
 from tests.fakes.model_server import ModelServer
+from tests.postgres import Postgres, running_postgres
 from tests.server import ServerProcess, running_server
 
 StartServer = Callable[..., ServerProcess]
 
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    """An empty database, its schema current."""
-    database = await open_database(tmp_path / "data")
-    yield database
-    await database.close()
+DATABASES: Final = ("sqlite", "postgresql")
 
 
-@pytest.fixture(scope="module")
-def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with the built-in model, shared by a module's tests."""
-    with running_server(tmp_path_factory.mktemp("demo") / "data") as server:
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, started when the first test asks for it."""
+    with running_postgres() as server:
         yield server
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[StartServer]:
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """An empty PostgreSQL database, its schema current."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Where to keep things: None for SQLite in a folder, or a PostgreSQL."""
+    is_file = request.param == "sqlite"
+    return None if is_file else cast(str, request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def db(tmp_path: Path, database_url: str | None) -> AsyncIterator[Database]:
+    """An empty database of either kind, its schema current."""
+    database = await open_database(tmp_path / "data", database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[Sqlite]:
+    """An empty SQLite database, its schema current."""
+    database = await open_database(tmp_path / "data")
+    assert isinstance(database, Sqlite)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def demo_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A server with the built-in model, shared by a module's tests."""
+    with ExitStack() as stack:
+        url = None
+        if request.param == "postgresql":
+            postgres: Postgres = request.getfixturevalue("postgres")
+            url = postgres.new_database()
+            stack.callback(postgres.drop, url)
+        data_dir = tmp_path_factory.mktemp("demo") / "data"
+        yield stack.enter_context(running_server(data_dir, database_url=url))
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, database_url: str | None) -> Iterator[StartServer]:
     """Starts servers with the arguments given, `start_server("--upstream", url)`; ends them."""
     with ExitStack() as stack:
         count = 0
@@ -38,7 +86,8 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
             nonlocal count
             count += 1
             data_dir = tmp_path / f"server{count}" / "data"
-            return stack.enter_context(running_server(data_dir, *arguments, env=env))
+            server = running_server(data_dir, *arguments, env=env, database_url=database_url)
+            return stack.enter_context(server)
 
         yield start
 

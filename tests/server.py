@@ -1,16 +1,22 @@
 """A real server process, started and ended by a test."""
 
+import asyncio
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Final
+from typing import Any, Final
+
+import asyncpg
+
+from rethread.store.database import FILE_NAME
 
 LISTENS: Final = re.compile(r"rethread listens on\s+(\S+)")
 START_SECONDS: Final = 30.0
@@ -20,10 +26,19 @@ STOP_SECONDS: Final = 30.0
 class ServerProcess:
     """`rethread serve` on a free port of its own, until it is stopped or killed."""
 
-    def __init__(self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        database_url: str | None = None,
+    ) -> None:
         self.data_dir = data_dir
+        self.database_url = database_url
         self._arguments = arguments
         self._env = env or {}
+        if database_url is not None:
+            self._env = {**self._env, "RETHREAD_DATABASE_URL": database_url}
         self._start(port=0)
 
     @property
@@ -65,6 +80,14 @@ class ServerProcess:
                 raise AssertionError(f"no line with {text!r} in: {''.join(self.log)}") from None
             if text in line:
                 return line
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """What stands in its database; or a change of it, as nobody else would make it."""
+        if self.database_url is not None:
+            return asyncio.run(_ask(self.database_url, sql))
+        place = self.data_dir / FILE_NAME
+        with closing(sqlite3.connect(place, isolation_level=None)) as connection:
+            return connection.execute(sql).fetchall()
 
     def memory_mib(self) -> float:
         """Resident memory, in MiB (Linux)."""
@@ -109,13 +132,24 @@ class ServerProcess:
         return code
 
 
+async def _ask(url: str, sql: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()
+
+
 @contextmanager
 def running_server(
-    data_dir: Path, *arguments: str, env: dict[str, str] | None = None
+    data_dir: Path,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    database_url: str | None = None,
 ) -> Iterator[ServerProcess]:
     """A server process that is gone afterwards."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    server = ServerProcess(data_dir, *arguments, env=env)
+    server = ServerProcess(data_dir, *arguments, env=env, database_url=database_url)
     try:
         yield server
     finally:

@@ -106,7 +106,7 @@ async def _serve(settings: Settings) -> int:
 
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[Database]:
-    db = await open_database(settings.data_dir)
+    db = await open_database(settings.data_dir, settings.database_url)
     try:
         yield db
     finally:

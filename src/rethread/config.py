@@ -103,6 +103,18 @@ def _secret(placeholder: str) -> Kind:
     return Kind("printable ASCII text", read, placeholder)
 
 
+def _database_url() -> Kind:
+    def read(raw: object) -> str:
+        url = raw.strip() if isinstance(raw, str) else ""
+        if urlsplit(url).scheme not in ("postgresql", "postgres") or not url.isprintable():
+            raise ValueError
+        return url
+
+    return Kind(
+        "the URL of a PostgreSQL database, postgresql://user:password@host/name", read, "URL"
+    )
+
+
 def _whole(least: int, most: int = MOST, *, placeholder: str = "N") -> Kind:
     def read(raw: object) -> int:
         if isinstance(raw, bool) or not isinstance(raw, int | str):
@@ -372,6 +384,12 @@ class Settings:
         ),
     ] = field(default_factory=dict)
 
+    workers: Annotated[
+        int,
+        _running(
+            _whole(1, 64), "Server processes on this machine; more than one needs PostgreSQL."
+        ),
+    ] = 1
     max_concurrent_runs: Annotated[
         int, _running(_whole(1), "Runs at work at the same time; more wait as queued.")
     ] = 256
@@ -405,6 +423,16 @@ class Settings:
             shown="$XDG_DATA_HOME/rethread, or ~/.local/share/rethread",
         ),
     ] = field(default_factory=_home_data_dir)
+    database_url: Annotated[
+        str | None,
+        _keeping(
+            _database_url(),
+            "PostgreSQL to keep everything in, for more than one server."
+            " Better set as a variable or in the file: it holds a password.",
+            shown="SQLite in the data folder",
+            is_secret=True,
+        ),
+    ] = field(default=None, repr=False)
     log_format: Annotated[
         LogFormat, _keeping(_choice(LogFormat), "Lines for people or for machines.")
     ] = "text"

@@ -3,10 +3,9 @@
 Whatever it is doing then, also while the model is silent; and however many there are.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from openai import BadRequestError, NotFoundError
@@ -253,5 +252,4 @@ def test_three_hundred_runs_at_once_go_eight_at_a_time_and_all_end(
 
 def statuses(scene: Scene) -> dict[str, int]:
     """How many runs have which status."""
-    with closing(sqlite3.connect(scene.server.data_dir / "rethread.sqlite3")) as connection:
-        return dict(connection.execute("SELECT status, COUNT(*) FROM runs GROUP BY status"))
+    return dict(scene.server.ask("SELECT status, COUNT(*) FROM runs GROUP BY status"))

@@ -3,12 +3,11 @@
 What a listener had read is what the next start finds: the partial message, the log's events.
 """
 
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from openai import APIConnectionError, OpenAI
@@ -294,8 +293,7 @@ def test_a_second_server_on_the_same_data_is_refused(
 def test_data_of_a_newer_rethread_is_refused(start_server: StartServer) -> None:
     server = start_server()
     assert server.terminate() == 0
-    with closing(sqlite3.connect(server.data_dir / "rethread.sqlite3")) as connection, connection:
-        connection.execute("INSERT INTO schema_versions VALUES (9999, 'of the future')")
+    server.ask("INSERT INTO schema_versions VALUES (9999, 'of the future')")
     assert "was made by a newer rethread (its schema is version 9999" in refused_start(
         server.data_dir
     )

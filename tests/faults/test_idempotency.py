@@ -6,9 +6,8 @@ by themselves after a connection was cut before, during or behind the answer.
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -44,10 +43,8 @@ def encoded(asked: Any) -> bytes:
 
 def count(server: ServerProcess, table: str, mark: str) -> int:
     """How many rows of a table hold the mark."""
-    with closing(sqlite3.connect(server.data_dir / "rethread.sqlite3")) as connection:
-        sql = f"SELECT COUNT(*) FROM {table} WHERE instr(body, CAST(? AS BLOB))"
-        [found] = connection.execute(sql, (mark,)).fetchone()
-    return int(found)
+    bodies = server.ask(f"SELECT body FROM {table}")
+    return sum(mark.encode() in body for (body,) in bodies)
 
 
 # --- with a key -------------------------------------------------------------------------------

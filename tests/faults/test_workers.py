@@ -1,10 +1,7 @@
 """What looks for work goes on looking, whatever went wrong once."""
 
-import sqlite3
-
 from openai import OpenAI
 
-from rethread.store.database import FILE_NAME
 from tests.conftest import StartServer
 from tests.faults.scene import WEATHER, stock_client
 
@@ -26,11 +23,9 @@ def test_runs_are_claimed_again_after_a_fault_that_nobody_expected(
     server = start_server()
     with stock_client(server.url) as client:
         thread_id, run_id = waiting_run(client)
-        database = sqlite3.connect(server.data_dir / FILE_NAME, isolation_level=None)
-        database.execute("ALTER TABLE work RENAME TO gone")
+        server.ask("ALTER TABLE work RENAME TO gone")
         server.wait_for_log("claim failed")
-        database.execute("ALTER TABLE gone RENAME TO work")
-        database.close()
+        server.ask("ALTER TABLE gone RENAME TO work")
         cancelling = client.beta.threads.runs.cancel(run_id, thread_id=thread_id)
         assert cancelling.status == "cancelling"
         ended = client.beta.threads.runs.poll(run_id, thread_id=thread_id)

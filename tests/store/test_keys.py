@@ -1,7 +1,10 @@
 """API keys: shown once, kept as a hash, good until revoked."""
 
+from pathlib import Path
+
 from rethread.store import keys
 from rethread.store.database import Database
+from rethread.store.sqlite import Sqlite
 from tests.objects import NOW
 
 
@@ -20,9 +23,9 @@ async def test_no_other_text_opens_anything(db: Database) -> None:
         assert await keys.project_of(db, wrong) is None
 
 
-async def test_the_secret_is_nowhere_on_disk(db: Database) -> None:
-    key = await keys.create(db, project="shop", label="till", now=NOW)
-    files = list(db.place.parent.iterdir())
+async def test_the_secret_is_nowhere_on_disk(sqlite: Sqlite) -> None:
+    key = await keys.create(sqlite, project="shop", label="till", now=NOW)
+    files = list(Path(sqlite.place).parent.iterdir())
     content = b"".join(path.read_bytes() for path in files)
     assert key.id.encode() in content
     assert key.secret.removeprefix("sk-rethread-").encode() not in content

@@ -5,6 +5,7 @@ import asyncio
 from rethread.store import leases
 from rethread.store.database import Database
 from rethread.store.events import EventLog, Record
+from rethread.store.sqlite import Sqlite
 from tests.objects import claimed, stored_run, waiting
 
 
@@ -106,8 +107,8 @@ async def test_an_old_fence_cannot_append_nor_finish_nor_release(db: Database) -
     assert not await log.append(thread_id, run_id, record(4), fence=new.fence)
 
 
-async def test_a_claim_costs_the_same_with_many_waiting(db: Database) -> None:
-    plan = await db.read(
+async def test_a_claim_costs_the_same_with_many_waiting(sqlite: Sqlite) -> None:
+    plan = await sqlite.read(
         "EXPLAIN QUERY PLAN SELECT number FROM work WHERE claimed = 0 AND urgent >= 0 "
         "ORDER BY urgent DESC, number LIMIT 1"
     )

@@ -12,6 +12,7 @@ from rethread.errors import Invalid, NotFound
 from rethread.store import assistants, messages
 from rethread.store.database import Database, Statement, open_database
 from rethread.store.pages import FORGET, PageRequest
+from rethread.store.sqlite import Sqlite
 from tests.objects import (
     NOW,
     PROJECT,
@@ -159,8 +160,8 @@ async def test_a_tombstone_lasts_for_a_while(db: Database) -> None:
         await assistants.page(db, PROJECT, PageRequest(after=assistant.id))
 
 
-async def test_a_page_deep_inside_is_found_by_its_key(db: Database) -> None:
-    plan = await db.read(
+async def test_a_page_deep_inside_is_found_by_its_key(sqlite: Sqlite) -> None:
+    plan = await sqlite.read(
         f"EXPLAIN QUERY PLAN {messages.LISTING.select} AND number > $2 AND number < $3 "
         "ORDER BY number DESC LIMIT $4",
         *("thread_a", 1, 2, 3),

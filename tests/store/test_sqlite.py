@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rethread.errors import Misconfigured, Unavailable
-from rethread.store.database import Database, Statement
+from rethread.store.database import Statement
 from rethread.store.sqlite import MOST_STATEMENTS_ON_LOOP, Sqlite
 
 ADD = "INSERT INTO things (id) VALUES ($1)"
@@ -20,13 +20,13 @@ ADD_OR_REFUSE = "INSERT INTO things (id) VALUES ($1) ON CONFLICT DO NOTHING RETU
 
 
 @pytest.fixture
-async def things(db: Database) -> Database:
+async def things(sqlite: Sqlite) -> Sqlite:
     """A database with an empty table of things."""
-    await db.write(Statement("CREATE TABLE things (id INTEGER PRIMARY KEY, body BLOB)"))
-    return db
+    await sqlite.write(Statement("CREATE TABLE things (id INTEGER PRIMARY KEY, body BLOB)"))
+    return sqlite
 
 
-async def ids(db: Database) -> list[int]:
+async def ids(db: Sqlite) -> list[int]:
     return [row[0] for row in await db.read("SELECT id FROM things ORDER BY id")]
 
 
@@ -55,19 +55,19 @@ def wal_commits(place: Path) -> int:
     )
 
 
-async def test_waiting_writes_share_commits(things: Database) -> None:
-    before = wal_commits(things.place)
-    with held_by_another(things.place):
+async def test_waiting_writes_share_commits(things: Sqlite) -> None:
+    before = wal_commits(Path(things.place))
+    with held_by_another(Path(things.place)):
         writes = [asyncio.ensure_future(things.write(Statement(ADD, n))) for n in range(200)]
         await asyncio.sleep(0)
     await asyncio.gather(*writes)
     assert await ids(things) == list(range(200))
-    assert wal_commits(things.place) - before <= 3
+    assert wal_commits(Path(things.place)) - before <= 3
 
 
-async def test_in_one_commit_each_write_stands_or_falls_alone(things: Database) -> None:
+async def test_in_one_commit_each_write_stands_or_falls_alone(things: Sqlite) -> None:
     await things.write(Statement(ADD, 1))
-    with held_by_another(things.place):
+    with held_by_another(Path(things.place)):
         writes = asyncio.gather(
             things.write(Statement(ADD, 2)),
             things.write(Statement(ADD, 1)),  # breaks
@@ -91,7 +91,7 @@ async def test_in_one_commit_each_write_stands_or_falls_alone(things: Database) 
 
 
 async def test_a_write_of_several_statements_happens_as_a_whole_or_not_at_all(
-    things: Database,
+    things: Sqlite,
 ) -> None:
     refused = await things.write(
         Statement(ADD_OR_REFUSE, 1), Statement(ADD, 2), Statement(ADD_OR_REFUSE, 2)
@@ -102,15 +102,15 @@ async def test_a_write_of_several_statements_happens_as_a_whole_or_not_at_all(
     assert await ids(things) == []
 
 
-async def test_a_write_gives_the_rows_of_its_first_check(things: Database) -> None:
+async def test_a_write_gives_the_rows_of_its_first_check(things: Sqlite) -> None:
     rows = await things.write(
         Statement(ADD, 1), Statement(ADD_OR_REFUSE, 2), Statement(ADD_OR_REFUSE, 3)
     )
     assert rows == [(2,)]
 
 
-async def test_a_write_survives_the_cancellation_of_its_waiter(things: Database) -> None:
-    with held_by_another(things.place):
+async def test_a_write_survives_the_cancellation_of_its_waiter(things: Sqlite) -> None:
+    with held_by_another(Path(things.place)):
         waiter = asyncio.ensure_future(things.write(Statement(ADD, 1)))
         await asyncio.sleep(0)
         waiter.cancel()
@@ -120,9 +120,9 @@ async def test_a_write_survives_the_cancellation_of_its_waiter(things: Database)
     assert await ids(things) == [1, 2]
 
 
-async def test_reads_do_not_wait_for_writes(things: Database) -> None:
+async def test_reads_do_not_wait_for_writes(things: Sqlite) -> None:
     await things.write(Statement(ADD, 1))
-    with held_by_another(things.place) as other:
+    with held_by_another(Path(things.place)) as other:
         other.execute("INSERT INTO things (id) VALUES (2)")
         write = asyncio.ensure_future(things.write(Statement(ADD, 3)))
         assert await ids(things) == [1]
@@ -131,13 +131,13 @@ async def test_reads_do_not_wait_for_writes(things: Database) -> None:
     assert await ids(things) == [1, 3]
 
 
-async def test_what_was_written_is_read_at_once(things: Database) -> None:
+async def test_what_was_written_is_read_at_once(things: Sqlite) -> None:
     for number in range(50):
         await things.write(Statement(ADD, number))
         assert await things.read("SELECT 1 FROM things WHERE id = $1", number) == [(1,)]
 
 
-async def test_a_reader_cannot_write(things: Database) -> None:
+async def test_a_reader_cannot_write(things: Sqlite) -> None:
     with pytest.raises(Unavailable, match="readonly"):
         await things.read(ADD, 1)
 
@@ -161,10 +161,10 @@ def full_disk(place: Path) -> Iterator[None]:
 
 
 async def test_a_full_disk_fails_all_waiting_writes_and_the_writer_lives_on(
-    things: Database,
+    things: Sqlite,
 ) -> None:
     await things.write(Statement(ADD, 1))
-    with full_disk(things.place):
+    with full_disk(Path(things.place)):
         failed = await asyncio.gather(
             *(
                 things.write(Statement("INSERT INTO things VALUES ($1, zeroblob(20000))", n))
@@ -182,10 +182,10 @@ async def test_a_full_disk_fails_all_waiting_writes_and_the_writer_lives_on(
 
 
 async def test_a_full_disk_in_the_middle_of_a_large_write_is_no_fault_of_that_write(
-    things: Database,
+    things: Sqlite,
 ) -> None:
     """Past the cache's size SQLite writes to the disk before the commit."""
-    with full_disk(things.place):
+    with full_disk(Path(things.place)):
         failed = await asyncio.gather(
             things.write(Statement(ADD, 1)),
             things.write(Statement("INSERT INTO things VALUES (2, zeroblob(30000000))")),
@@ -196,11 +196,11 @@ async def test_a_full_disk_in_the_middle_of_a_large_write_is_no_fault_of_that_wr
     assert await ids(things) == [3]
 
 
-async def test_a_full_database_is_the_fault_of_no_single_write(things: Database) -> None:
+async def test_a_full_database_is_the_fault_of_no_single_write(things: Sqlite) -> None:
     """SQLite takes back the whole transaction then: no write of it may be told that all is well."""
     pages = things._connection.execute("PRAGMA page_count").fetchone()[0]
     things._connection.execute(f"PRAGMA max_page_count = {pages}")
-    with held_by_another(things.place):
+    with held_by_another(Path(things.place)):
         writes = asyncio.gather(
             things.write(Statement(ADD, 1)),
             things.write(Statement("INSERT INTO things VALUES (2, zeroblob(20000))")),
@@ -214,7 +214,7 @@ async def test_a_full_database_is_the_fault_of_no_single_write(things: Database)
 
 
 async def test_the_file_cut_off_under_it_fails_writes_and_ends_no_thread(
-    things: Database,
+    things: Sqlite,
 ) -> None:
     await things.write(Statement(ADD, 1))
     writer = next(each for each in threading.enumerate() if each.name.startswith("writer"))
@@ -226,16 +226,16 @@ async def test_the_file_cut_off_under_it_fails_writes_and_ends_no_thread(
 
 
 async def test_a_lock_held_too_long_is_unavailable_and_not_the_end(
-    things: Database, monkeypatch: pytest.MonkeyPatch
+    things: Sqlite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rethread.store.sqlite.BUSY_SECONDS", 0.05)
-    with held_by_another(things.place), pytest.raises(Unavailable, match="locked"):
+    with held_by_another(Path(things.place)), pytest.raises(Unavailable, match="locked"):
         await things.write(Statement(ADD, 1))
     await things.write(Statement(ADD, 2))
     assert await ids(things) == [2]
 
 
-async def test_an_answered_write_is_on_disk(things: Database) -> None:
+async def test_an_answered_write_is_on_disk(things: Sqlite) -> None:
     """The settings that promise it, as the writer's connection has them."""
 
     def pragma(name: str) -> object:
@@ -271,7 +271,7 @@ async def test_a_place_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -
         Sqlite(tmp_path)
 
 
-async def test_a_long_write_is_whole_and_in_its_turn(things: Database) -> None:
+async def test_a_long_write_is_whole_and_in_its_turn(things: Sqlite) -> None:
     """It is run by the writer's thread, with the short ones around it."""
     many = [Statement(ADD, number) for number in range(10, 10 + 2 * MOST_STATEMENTS_ON_LOOP)]
     refused = [*many, Statement("DELETE FROM things WHERE id = -1 RETURNING id")]

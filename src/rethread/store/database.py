@@ -2,17 +2,20 @@
 
 SQL is written once with `$1` parameters. `write` takes statements that happen as a whole:
 one with RETURNING is a check, and where it gives no row nothing of the write happens.
-`notify` and `listen` carry wake-ups. What differs between databases is marked `-- differs:`.
+`notify` and `listen` carry wake-ups. What differs between databases are the words in braces,
+which each of them lists, and what is marked `-- differs:` or, in the schema, `-- only:`.
 """
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal, Protocol
 
 from rethread.errors import Misconfigured
-from rethread.store.sqlite import Row, Sqlite, Statement
-
-Database = Sqlite
+from rethread.store.sqlite import Sqlite
+from rethread.store.statements import Row, Statement, spoken
+from rethread.store.wakeups import Wakeup
 
 SCHEMA: Final = Path(__file__).parent / "schema"
 FILE_NAME: Final = "rethread.sqlite3"
@@ -26,16 +29,61 @@ RECORD = """
 INSERT INTO schema_versions (number, name) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING number
 """
 
+ONLY: Final = "-- only: "
+
 __all__ = ["Database", "Row", "Statement", "latest_version", "migrate", "open_database", "version"]
 
 
-async def open_database(data_dir: Path) -> Database:
-    """The database in a folder (made if need be), its schema current; close it after use."""
-    try:
-        await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
-        db = Sqlite(data_dir / FILE_NAME)
-    except OSError as problem:
-        raise Misconfigured(f"cannot use the data directory {data_dir}: {problem}") from problem
+class Database(Protocol):
+    """What SQLite and PostgreSQL both are to the rest."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people; without a password."""
+
+    @property
+    def dialect(self) -> Literal["sqlite", "postgresql"]:
+        """Whose SQL it speaks."""
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """What it puts in the place of the words in braces."""
+
+    @property
+    def look_again_seconds(self) -> float | None:
+        """How long to trust in a wake-up; None where only this process writes."""
+
+    async def read(self, sql: str, *arguments: Any) -> list[Row]:
+        """The rows, as of the last commit."""
+
+    async def write(self, *statements: Statement) -> list[Row]:
+        """All or nothing, on disk when this returns: the first check's rows, or none if refused."""
+
+    async def check_writable(self) -> None:
+        """Unavailable if a write would fail now."""
+
+    def now(self) -> float:
+        """The time in Unix seconds, by the clock that all who share the database go by."""
+
+    def migrating(self) -> AbstractAsyncContextManager[None]:
+        """Keeps other programs from changing the schema meanwhile."""
+
+    def notify(self, topic: str) -> None:
+        """Wake those who listen to the topic, on whichever server."""
+
+    def listen(self, topic: str) -> AbstractContextManager[Wakeup]:
+        """Be woken when the topic is notified, from here on."""
+
+    async def close(self) -> None:
+        """Finish the writes that wait, then let go."""
+
+
+async def open_database(data_dir: Path, url: str | None = None) -> Database:
+    """The database, its schema current; close it after use. Misconfigured if it can't be had.
+
+    By default a file in the folder, which is made if need be; else the PostgreSQL of that URL.
+    """
+    db = await (_open_file(data_dir) if url is None else _open_server(url))
     try:
         await migrate(db)
     except BaseException:
@@ -44,19 +92,35 @@ async def open_database(data_dir: Path) -> Database:
     return db
 
 
+async def _open_file(data_dir: Path) -> Database:
+    try:
+        await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True, mode=0o700)
+        return Sqlite(data_dir / FILE_NAME)
+    except OSError as problem:
+        raise Misconfigured(f"cannot use the data directory {data_dir}: {problem}") from problem
+
+
+async def _open_server(url: str) -> Database:
+    # Its driver is loaded by those who use it only: it would cost the others at the start.
+    from rethread.store.postgres import open_postgres  # noqa: PLC0415
+
+    return await open_postgres(url)
+
+
 async def migrate(db: Database) -> None:
     """Apply what is missing, each file in a transaction; Misconfigured if the file is newer."""
-    await db.write(Statement(CREATE_VERSIONS))
-    applied = await version(db)
-    if applied > latest_version():
-        raise Misconfigured(
-            f"the database {db.place} was made by a newer rethread (its schema is version "
-            f"{applied}, this program knows {latest_version()}); install that version"
-        )
-    for number, path in _migrations():
-        if number > applied:
-            statements = [Statement(sql) for sql in _statements(path, db)]
-            await db.write(Statement(RECORD, number, path.stem), *statements)
+    async with db.migrating():
+        await db.write(Statement(CREATE_VERSIONS))
+        applied = await version(db)
+        if applied > latest_version():
+            raise Misconfigured(
+                f"the database {db.place} was made by a newer rethread (its schema is version "
+                f"{applied}, this program knows {latest_version()}); install that version"
+            )
+        for number, path in _migrations():
+            if number > applied:
+                statements = [Statement(sql) for sql in _statements(path, db)]
+                await db.write(Statement(RECORD, number, path.stem), *statements)
 
 
 async def version(db: Database) -> int:
@@ -74,9 +138,16 @@ def _migrations() -> list[tuple[int, Path]]:
 
 
 def _statements(path: Path, db: Database) -> list[str]:
+    """The file's statements, without those that are `-- only:` for another database."""
     text = "\n".join(
-        line for line in path.read_text("utf-8").splitlines() if not line.startswith("--")
+        line
+        for line in path.read_text("utf-8").splitlines()
+        if not line.startswith("--") or line.startswith(ONLY)
     )
-    for word, type_name in db.type_names.items():
-        text = text.replace(word, type_name)
-    return [statement.strip() for statement in text.split(";") if statement.strip()]
+    statements = (each.strip() for each in spoken(text, db.words).split(";"))
+    return [each for each in statements if each and _is_for(each, db.dialect)]
+
+
+def _is_for(statement: str, dialect: str) -> bool:
+    first = statement.splitlines()[0]
+    return not first.startswith(ONLY) or first == f"{ONLY}{dialect}"

@@ -15,10 +15,12 @@ from rethread.contract.events import RESTING, rendered_name, rendered_number
 from rethread.store.database import Database, Statement
 
 # A record that begins where another does is a second writer's: refused, whoever it is. So is
-# one whose fence is not the newest: somebody else drives this run now.
+# one whose fence is not the newest: somebody else drives this run now. The lock makes a claim
+# wait for the append's commit: whoever claims then reads the log as it was left.
 APPEND = """
 INSERT INTO events (thread_id, run_id, first, last, body)
-SELECT $1, $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM work WHERE run_id = $2 AND fence = $6)
+SELECT $1, $2, $3, $4, $5
+ WHERE EXISTS (SELECT 1 FROM work WHERE run_id = $2 AND fence = $6 {share_lock})
 ON CONFLICT DO NOTHING RETURNING last
 """
 APPEND_AT_REST = """
@@ -37,19 +39,18 @@ SELECT events.first, events.last, events.body
  WHERE measured.ahead < {256 * 1024} ORDER BY events.first
 """
 LAST = "SELECT COALESCE(MAX(last), 0) FROM events WHERE thread_id = $1 AND run_id = $2"
-# differs: PostgreSQL has no rowid; there it is ctid.
 FORGET = """
-DELETE FROM events WHERE rowid IN (
-    SELECT events.rowid
+DELETE FROM events WHERE (thread_id, run_id, first) IN (
+    SELECT events.thread_id, events.run_id, events.first
       FROM (SELECT thread_id, id FROM runs WHERE rested_at < $1 ORDER BY rested_at LIMIT 50) AS old
       JOIN events ON events.thread_id = old.thread_id AND events.run_id = old.id LIMIT 500)
 RETURNING run_id
 """
 # Runs whose log is gone are not looked at again: there are ever more of them.
-# differs: PostgreSQL has no rowid; there it is ctid.
 FORGOTTEN = """
 UPDATE runs SET rested_at = NULL
- WHERE rowid IN (SELECT rowid FROM runs WHERE rested_at < $1 ORDER BY rested_at LIMIT 50)
+ WHERE (thread_id, number) IN (
+       SELECT thread_id, number FROM runs WHERE rested_at < $1 ORDER BY rested_at LIMIT 50)
    AND NOT EXISTS (SELECT 1 FROM events
                     WHERE events.thread_id = runs.thread_id AND events.run_id = runs.id)
 RETURNING id

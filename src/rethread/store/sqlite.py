@@ -15,17 +15,16 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from rethread.errors import Misconfigured, Unavailable
+from rethread.store.statements import Row, Statement, spoken
 from rethread.store.wakeups import Wakeup, Wakeups
-
-Row = tuple[Any, ...]
 
 READERS: Final = 3  # threads; more only queue for the interpreter
 NAMES: Final = tuple(str(place) for place in range(1, 100))
@@ -33,6 +32,17 @@ MOST_WRITES_PER_COMMIT: Final = 256  # bounds how long the first of them waits
 MOST_STATEMENTS_ON_LOOP: Final = 16  # of one write; a longer one is the thread's
 BUSY_PAUSE_SECONDS: Final = 0.005
 BUSY_SECONDS: Final = 5.0  # another process (`rethread keys`) may write, briefly
+# differs: SQLite's words; PostgreSQL's stand in `postgres.py`.
+WORDS: Final = {
+    "{bytes}": "BLOB",
+    "{serial}": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "{key}": "TEXT NOT NULL UNIQUE",
+    "{rowid}": "rowid",
+    "{now}": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",  # Unix milliseconds
+    "{row_lock}": "",  # there is one writer
+    "{share_lock}": "",
+    "{skip_locked}": "",
+}
 PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -41,17 +51,6 @@ PRAGMAS: Final = (
     "PRAGMA cache_size = -8000",
     "PRAGMA journal_size_limit = 67108864",
 )
-
-
-class Statement:
-    """A piece of SQL with its arguments: `$1` is the first."""
-
-    __slots__ = ("arguments", "is_check", "sql")
-
-    def __init__(self, sql: str, *arguments: Any) -> None:
-        self.sql = sql
-        self.arguments = _named(arguments)
-        self.is_check = _has_returning(sql)
 
 
 class _Write:
@@ -77,13 +76,13 @@ class _Write:
 class Sqlite:
     """One SQLite file; open it on the event loop that uses it."""
 
-    type_names: Final = {
-        "{bytes}": "BLOB",
-        "{serial}": "INTEGER PRIMARY KEY AUTOINCREMENT",
-    }
+    dialect: Final = "sqlite"
+    words: Final = WORDS
+    look_again_seconds: Final = None  # every wake-up is this process's own: none is lost
 
     def __init__(self, path: Path) -> None:
-        self.place = path
+        self.place = str(path)
+        self._path = path
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Write] = deque()
         self._is_idle = asyncio.Event()
@@ -98,7 +97,7 @@ class Sqlite:
 
     async def read(self, sql: str, *arguments: Any) -> list[Row]:
         """The rows, as of the last commit."""
-        return await self._loop.run_in_executor(self._pool, self._read, sql, _named(arguments))
+        return await self._loop.run_in_executor(self._pool, self._read, sql, arguments)
 
     async def write(self, *statements: Statement) -> list[Row]:
         """All or nothing, on disk when this returns: the first check's rows, or none if refused."""
@@ -118,6 +117,15 @@ class Sqlite:
             Statement("INSERT INTO schema_versions (number, name) VALUES (-1, '')"),
             Statement("DELETE FROM schema_versions WHERE number < 0"),
         )
+
+    def now(self) -> float:
+        """The time, in Unix seconds: the machine's, as the file is on it."""
+        return time.time()
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[None]:
+        """Nothing to hold: the row that records a schema file lets one apply it."""
+        yield
 
     def notify(self, topic: str) -> None:
         """Wake those who listen to the topic."""
@@ -140,7 +148,7 @@ class Sqlite:
     def _open_for_writing(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = None
         try:
-            connection = _connect(self.place)
+            connection = _connect(self._path)
             for pragma in PRAGMAS:
                 connection.execute(pragma)
             connection.execute("PRAGMA busy_timeout = 0")  # the loop never waits for a lock
@@ -150,15 +158,15 @@ class Sqlite:
             raise Misconfigured(f"cannot use the database {self.place}: {problem}") from problem
         return connection
 
-    def _read(self, sql: str, arguments: dict[str, Any]) -> list[Row]:
+    def _read(self, sql: str, arguments: Sequence[Any]) -> list[Row]:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = _connect(self.place)
+            connection = self._local.connection = _connect(self._path)
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA busy_timeout = 5000")
             self._readers.append(connection)
         try:
-            return connection.execute(sql, arguments).fetchall()
+            return connection.execute(_spoken(sql), _named(arguments)).fetchall()
         except sqlite3.OperationalError as problem:
             raise Unavailable(f"The database does not answer: {problem}.") from problem
 
@@ -247,7 +255,9 @@ class Sqlite:
     def _execute_all(write: _Write, execute: Callable[..., sqlite3.Cursor]) -> bool:
         """True when a check refused."""
         for statement in write.statements:
-            cursor = execute(statement.sql, statement.arguments)
+            if statement.is_lock:
+                continue
+            cursor = execute(_spoken(statement.sql), _named(statement.arguments))
             if statement.is_check:
                 rows = cursor.fetchall()
                 if not rows:
@@ -268,5 +278,5 @@ def _named(arguments: Sequence[Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=512)
-def _has_returning(sql: str) -> bool:
-    return "RETURNING" in sql
+def _spoken(sql: str) -> str:
+    return spoken(sql, WORDS)

@@ -1,4 +1,4 @@
-"""Wake-ups within this process: `notify` a topic, and whoever listens to it looks again.
+"""Wake-ups: `notify` a topic, and whoever listens to it in this process looks again.
 
 A wake-up carries nothing. It may come for no reason, so a listener reads the store to learn
 what is so; and it is never lost between two waits of one listener.
@@ -14,6 +14,7 @@ class Wakeup:
     """One listener's side of a topic."""
 
     def __init__(self) -> None:
+        self.is_from_afar = False  # another process has written: what memory holds is not all
         self._is_woken = False
         self._waiting: asyncio.Future[None] | None = None
 
@@ -36,9 +37,10 @@ class Wakeup:
         was_woken, self._is_woken = self._is_woken, False
         return was_woken
 
-    def wake(self) -> None:
+    def wake(self, *, from_afar: bool) -> None:
         """Let the wait end."""
         self._is_woken = True
+        self.is_from_afar = self.is_from_afar or from_afar
         if self._waiting is not None:
             _end(self._waiting)
 
@@ -54,10 +56,15 @@ class Wakeups:
     def __init__(self) -> None:
         self._listeners: defaultdict[str, set[Wakeup]] = defaultdict(set)
 
-    def notify(self, topic: str) -> None:
+    def notify(self, topic: str, *, from_afar: bool = False) -> None:
         """Wake everybody who listens to the topic now."""
         for wakeup in self._listeners.get(topic, ()):
-            wakeup.wake()
+            wakeup.wake(from_afar=from_afar)
+
+    def notify_all(self) -> None:
+        """Wake everybody: something may have been missed."""
+        for topic in self._listeners:
+            self.notify(topic, from_afar=True)
 
     @contextmanager
     def listen(self, topic: str) -> Iterator[Wakeup]:

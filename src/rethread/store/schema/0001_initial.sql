@@ -1,6 +1,6 @@
 -- Hot tables begin their key with thread_id, so that they can be spread by it.
 -- Bodies are the JSON that clients get, byte for byte. Times are Unix seconds.
--- differs: {bytes} and {serial} are the two type names in which the databases differ.
+-- differs: the words in braces; each database lists what it puts in their place.
 
 CREATE TABLE api_keys (
     id TEXT PRIMARY KEY,
@@ -14,7 +14,7 @@ CREATE TABLE api_keys (
 
 CREATE TABLE assistants (
     number {serial},
-    id TEXT NOT NULL UNIQUE,
+    id {key},
     project TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     fingerprint {bytes},
@@ -26,7 +26,7 @@ CREATE INDEX assistants_by_project ON assistants (project, number);
 -- buried: the highest number of a deleted message, so that no number is given twice.
 CREATE TABLE threads (
     number {serial},
-    id TEXT NOT NULL UNIQUE,
+    id {key},
     project TEXT NOT NULL,
     active_run_id TEXT,
     buried BIGINT NOT NULL DEFAULT 0,
@@ -98,7 +98,7 @@ CREATE TABLE events (
 CREATE TABLE work (
     number {serial},
     thread_id TEXT NOT NULL,
-    run_id TEXT NOT NULL UNIQUE,
+    run_id {key},
     fence BIGINT NOT NULL DEFAULT 0,
     claimed BIGINT NOT NULL DEFAULT 0,
     crashes BIGINT NOT NULL DEFAULT 0,

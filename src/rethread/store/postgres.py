@@ -1,0 +1,197 @@
+"""PostgreSQL behind the seam: readers in a pool, writers with a queue, one bell for wake-ups.
+
+Whoever asks while the database is away waits for it, a bounded time; then it is Unavailable.
+A read is simply asked again; how a write that was under way is not done twice: `postgres_writer`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import asyncpg
+from asyncpg import PostgresError
+
+from rethread.errors import Misconfigured, Unavailable
+from rethread.store.postgres_bell import Bell
+from rethread.store.postgres_connections import (
+    APPLICATION,
+    CONNECT_SECONDS,
+    Connect,
+    Patience,
+    connector,
+    is_lost,
+    told,
+)
+from rethread.store.postgres_shapes import WORDS, speak
+from rethread.store.postgres_writer import CREATE, Queue, Write, Writer
+from rethread.store.statements import Row, Statement
+from rethread.store.wakeups import Wakeup, Wakeups
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool
+
+READERS: Final = 8  # connections; more only wait for the same cores
+WRITERS: Final = 2  # while one waits for the disk, the other gathers and sends
+OLDEST: Final = 140000
+# Guards the schema. Any number will do that nobody else uses: these are the letters of "rethread".
+LOCK: Final = 0x7265_7468_7265_6164
+LOOK_AGAIN_SECONDS: Final = 1.0
+
+WRITABLE = """
+INSERT INTO writers (id, session, batch, outcome, changed_at) VALUES ('', 0, 0, '', 0)
+ON CONFLICT (id) DO UPDATE SET batch = writers.batch + 1 RETURNING id
+"""
+
+
+async def open_postgres(url: str) -> "Postgres":
+    """The database of a URL, without its schema; Misconfigured if it can't be had."""
+    place = shown(url)
+    connect = connector(url)
+    try:
+        await _prepare(connect, place)
+        db = Postgres(url, connect, place)
+        await db.open()
+    except (OSError, TimeoutError, ValueError, asyncpg.InterfaceError, PostgresError) as problem:
+        raise Misconfigured(f"cannot use the database {place}: {told(problem)}") from problem
+    return db
+
+
+def shown(url: str) -> str:
+    """A database's URL without its password and options."""
+    try:
+        parts = urlsplit(url)
+        user, at, host = parts.netloc.rpartition("@")
+    except ValueError:
+        return "postgresql://…"
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}"
+
+
+class Postgres:
+    """One database; opened by `open_postgres` on the event loop that uses it."""
+
+    dialect: Final = "postgresql"
+    words: Final = WORDS
+    look_again_seconds: Final = LOOK_AGAIN_SECONDS
+
+    def __init__(self, url: str, connect: Connect, place: str) -> None:
+        self.place = place
+        self._url = url
+        self._connect = connect
+        self._wakeups = Wakeups()
+        self._bell = Bell(connect, self._wakeups)
+        self._queue = Queue()
+        self._writers: list[asyncio.Task[None]] = []
+        self._pool: Pool[Any] | None = None
+
+    async def open(self) -> None:
+        """Connect; whatever connecting raises."""
+        self._pool = await asyncpg.create_pool(
+            self._url,
+            min_size=1,
+            max_size=READERS,
+            timeout=CONNECT_SECONDS,
+            reset=_leave_as_it_is,
+            server_settings={"application_name": APPLICATION},
+        )
+        try:
+            await self._bell.open()
+        except BaseException:
+            self._pool.terminate()
+            raise
+        self._writers = [
+            asyncio.create_task(Writer(self._connect, self._queue).run()) for _ in range(WRITERS)
+        ]
+
+    async def read(self, sql: str, *arguments: Any) -> list[Row]:
+        """The rows, as of the last commit."""
+        assert self._pool is not None
+        patience = Patience()
+        while True:
+            try:
+                async with asyncio.timeout(patience.seconds_left):
+                    async with self._pool.acquire() as connection:
+                        return await connection.fetch(speak(sql), *arguments)
+            except Exception as problem:
+                if not is_lost(problem):
+                    raise
+                await asyncio.sleep(patience.next_pause(problem))
+
+    async def write(self, *statements: Statement) -> list[Row]:
+        """All or nothing, on disk when this returns: the first check's rows, or none if refused."""
+        if self._queue.is_closed:
+            raise Unavailable("The database is closed.")
+        write = Write(statements, asyncio.get_running_loop().create_future())
+        self._queue.put(write)
+        return await write.done
+
+    async def check_writable(self) -> None:
+        """Unavailable if a write would fail now: a row is changed, so something is written."""
+        await self.write(Statement(WRITABLE))
+
+    def now(self) -> float:
+        """The time, in Unix seconds: the database's, whatever the clock of this machine says."""
+        return self._bell.now()
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[None]:
+        """Hold the lock of the schema: of ten servers that start at once, one changes it."""
+        connection = await self._connect()
+        try:
+            await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+            yield
+        finally:
+            await connection.close()
+
+    def notify(self, topic: str) -> None:
+        """Wake those who listen to the topic, here at once, on other servers in a moment."""
+        self._wakeups.notify(topic)
+        self._bell.ring(topic)
+
+    def listen(self, topic: str) -> AbstractContextManager[Wakeup]:
+        """Be woken when the topic is notified, from here on."""
+        return self._wakeups.listen(topic)
+
+    async def close(self) -> None:
+        """Finish the writes that wait, then let go."""
+        self._queue.close()
+        await asyncio.gather(*self._writers, return_exceptions=True)
+        await self._bell.close()
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self._pool.close()
+            except (TimeoutError, OSError, PostgresError, asyncpg.InterfaceError):
+                self._pool.terminate()
+
+
+async def _prepare(connect: Connect, place: str) -> None:
+    """Wait for a database that is just starting; check that it is new enough; make `writers`."""
+    patience = Patience()
+    while True:
+        try:
+            connection = await connect()
+            break
+        except Exception as problem:
+            if not is_lost(problem):
+                raise
+            try:
+                await asyncio.sleep(patience.next_pause(problem))
+            except Unavailable:
+                raise problem from None
+    try:
+        number = int(await connection.fetchval("SHOW server_version_num"))
+        if number < OLDEST:
+            raise Misconfigured(
+                f"the database {place} is PostgreSQL {number // 10000}; rethread needs "
+                f"{OLDEST // 10000} or newer"
+            )
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+        await connection.execute(CREATE)
+    finally:
+        await connection.close()
+
+
+async def _leave_as_it_is(connection: "Connection[Any]") -> None:
+    """Readers change nothing in their session; to reset it would cost more than to read."""

@@ -1,0 +1,7 @@
+-- The servers that share the database. One that has not been seen for a while is dead, and the
+-- runs that it had claimed are others'. seen_at is in milliseconds, by the database's clock.
+CREATE TABLE servers (
+    id {key},
+    seen_at BIGINT NOT NULL
+);
+ALTER TABLE work ADD COLUMN server TEXT NOT NULL DEFAULT '';
