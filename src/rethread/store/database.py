@@ -31,7 +31,20 @@ INSERT INTO schema_versions (number, name) VALUES ($1, $2) ON CONFLICT DO NOTHIN
 
 ONLY: Final = "-- only: "
 
-__all__ = ["Database", "Row", "Statement", "latest_version", "migrate", "open_database", "version"]
+# Stands among the versions while `rethread move` has not brought everything yet.
+MOVING: Final = 0
+IS_MOVING = f"SELECT 1 FROM schema_versions WHERE number = {MOVING}"
+
+__all__ = [
+    "Database",
+    "Row",
+    "Statement",
+    "connect",
+    "latest_version",
+    "migrate",
+    "open_database",
+    "version",
+]
 
 
 class Database(Protocol):
@@ -83,13 +96,23 @@ async def open_database(data_dir: Path, url: str | None = None) -> Database:
 
     By default a file in the folder, which is made if need be; else the PostgreSQL of that URL.
     """
-    db = await (_open_file(data_dir) if url is None else _open_server(url))
+    db = await connect(data_dir, url)
     try:
         await migrate(db)
+        if await db.read(IS_MOVING):
+            raise Misconfigured(
+                f"the database {db.place} has only a part of what is being moved into it: "
+                "run the same `rethread move` again, which goes on where it was"
+            )
     except BaseException:
         await db.close()
         raise
     return db
+
+
+async def connect(data_dir: Path, url: str | None = None) -> Database:
+    """The same, with the schema and the rows that it has; for those who change just that."""
+    return await (_open_file(data_dir) if url is None else _open_server(url))
 
 
 async def _open_file(data_dir: Path) -> Database:
@@ -107,8 +130,12 @@ async def _open_server(url: str) -> Database:
     return await open_postgres(url)
 
 
-async def migrate(db: Database) -> None:
-    """Apply what is missing, each file in a transaction; Misconfigured if the file is newer."""
+async def migrate(db: Database) -> list[int]:
+    """Apply what is missing, each file in a transaction; Misconfigured if the file is newer.
+
+    The versions that were reached by this call, and not by another program at the same time.
+    """
+    reached: list[int] = []
     async with db.migrating():
         await db.write(Statement(CREATE_VERSIONS))
         applied = await version(db)
@@ -120,7 +147,9 @@ async def migrate(db: Database) -> None:
         for number, path in _migrations():
             if number > applied:
                 statements = [Statement(sql) for sql in _statements(path, db)]
-                await db.write(Statement(RECORD, number, path.stem), *statements)
+                if await db.write(Statement(RECORD, number, path.stem), *statements):
+                    reached.append(number)
+    return reached
 
 
 async def version(db: Database) -> int:
