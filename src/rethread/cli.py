@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8484/v1"
 
-DATABASE: Final = ("data_dir", "database_url")  # the settings that say where everything is
-
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -132,7 +130,7 @@ def _add_keys(commands: "argparse._SubParsersAction[Parser]") -> None:
     revoke = _add_command(actions, "revoke", "Make a key useless, at once and for good.", _revoke)
     revoke.add_argument("id", metavar="ID", help="The key's id, as `rethread keys list` shows it.")
     for each in (create, listing, revoke):
-        _add_settings(each, [setting for setting in SETTINGS if setting.name == "data_dir"])
+        _add_place(each)
 
 
 def _add_upkeep(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -147,9 +145,13 @@ def _add_upkeep(commands: "argparse._SubParsersAction[Parser]") -> None:
         _restore,
     )
     restore.add_argument("file", metavar="FILE", help="The file that `rethread backup` wrote.")
+    migrate = _add_command(
+        commands, "migrate", "Bring the database's schema up to date, as a start does.", _migrate
+    )
+    _add_place(migrate)
     for each, replaced in ((backup, "FILE"), (restore, "the database that is there")):
         each.add_argument("--force", action="store_true", help=f"Replace {replaced}.")
-        _add_settings(each, [setting for setting in SETTINGS if setting.name in DATABASE])
+        _add_place(each)
 
 
 def _add_chat(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -169,6 +171,12 @@ def _add_chat(commands: "argparse._SubParsersAction[Parser]") -> None:
         "--assistant", metavar="ID", help="An assistant that is there (default: one is made)."
     )
     parser.add_argument("--instructions", metavar="TEXT", help="What the assistant is told.")
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    """The settings that say where everything is kept."""
+    names = ("data_dir", "database_url")
+    _add_settings(parser, [setting for setting in SETTINGS if setting.name in names])
 
 
 def _add_settings(parser: argparse.ArgumentParser, settings: Iterable[Setting]) -> None:
@@ -271,10 +279,20 @@ def _chat(asked: argparse.Namespace) -> int:
     )
 
 
+def _migrate(asked: argparse.Namespace) -> int:
+    import asyncio
+
+    from rethread.maintenance.migrate import migrate_schema
+
+    settings = _settings(asked)
+    print(asyncio.run(migrate_schema(settings.data_dir, settings.database_url)))
+    return 0
+
+
 def _backup(asked: argparse.Namespace) -> int:
     from rethread.maintenance.backup import back_up
 
-    settings = _settings(asked)
+    settings = _with_file(asked)
     made = back_up(settings.data_dir, Path(asked.file), may_replace=asked.force)
     print(f"Backed up {settings.data_dir} to {asked.file}: {made}.")
     return 0
@@ -283,10 +301,20 @@ def _backup(asked: argparse.Namespace) -> int:
 def _restore(asked: argparse.Namespace) -> int:
     from rethread.maintenance.backup import restore
 
-    settings = _settings(asked)
+    settings = _with_file(asked)
     made = restore(Path(asked.file), settings.data_dir, may_replace=asked.force)
     print(f"Restored {asked.file} to {settings.data_dir}: {made}.")
     return 0
+
+
+def _with_file(asked: argparse.Namespace) -> Settings:
+    """The settings of a command that is about a file; for PostgreSQL, what does the same."""
+    from rethread.maintenance.places import tools_for
+
+    settings = _settings(asked)
+    if settings.database_url is not None:
+        raise Misconfigured(tools_for(settings.database_url, asked.file))
+    return settings
 
 
 def _version(_: argparse.Namespace) -> int:
