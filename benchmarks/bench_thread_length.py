@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -43,7 +44,8 @@ async def _fill(folder: Path) -> tuple[dict[int, str], str]:
                 Message.new(CreateMessage(role="user", content=TEXT), thread_id=thread.id, now=now)
                 for _ in range(min(500, size - start))
             ]
-            await db.write(*(messages.appending(each, msgspec.json.encode(each)) for each in batch))
+            written = (messages.appending(each, msgspec.json.encode(each)) for each in batch)
+            await db.write(*chain.from_iterable(written))
             middle = batch[-1].id if start <= size // 2 else middle
         made[size] = thread.id
     await db.close()

@@ -38,7 +38,7 @@ async def a_long_thread(db: Database, count: int) -> str:
         Statement(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2) "
             "INSERT INTO messages (thread_id, number, id, created_at, body) "
-            "SELECT $1, i, 'msg_' || i, 0, CAST(REPLACE($3, 'NUMBER', i) AS BLOB) FROM n",
+            "SELECT $1, i, 'msg_' || i, 0, CAST(REPLACE($3, 'NUMBER', i) AS {bytes}) FROM n",
             *(thread_id, count, template.decode()),
         )
     )
@@ -113,7 +113,7 @@ async def test_calls_stand_where_they_were_made(db: Database) -> None:
             await db.write(steps.adding(step, msgspec.json.encode(step)))
             expected += ["None", output]
         answer = a_message(thread_id, f"answer {place}", role="assistant", run_id=run.id)
-        await db.write(messages.appending(answer, msgspec.json.encode(answer)))
+        await db.write(*messages.appending(answer, msgspec.json.encode(answer)))
         await stored_message(db, thread_id, f"question {place}")
         expected += [f"answer {place}", f"question {place}"]
     window = a_window(10_000)

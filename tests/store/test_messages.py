@@ -93,7 +93,7 @@ async def test_a_thread_holds_so_many_messages_and_no_more(db: Database) -> None
         Statement(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2) "
             "INSERT INTO messages (thread_id, number, id, created_at, body) "
-            "SELECT $1, i, 'msg_' || i, 0, CAST('{}' AS BLOB) FROM n",
+            "SELECT $1, i, 'msg_' || i, 0, CAST('{}' AS {bytes}) FROM n",
             *(thread_id, MESSAGES_LIMIT),
         )
     )
@@ -120,7 +120,7 @@ async def test_the_number_of_a_deleted_message_is_not_given_again(db: Database) 
     assert await numbers(db, thread_id) == [3]
     run = a_run(thread_id)
     written = a_message(thread_id, run_id=run.id)
-    await db.write(messages.appending(written, msgspec.json.encode(written)))
+    await db.write(*messages.appending(written, msgspec.json.encode(written)))
     assert await numbers(db, thread_id) == [3, 4]
 
 
@@ -168,7 +168,7 @@ async def test_a_list_can_be_that_of_one_run(db: Database) -> None:
     asked = await stored_message(db, thread_id)
     run = a_run(thread_id)
     written = a_message(thread_id, run_id=run.id)
-    await db.write(messages.appending(written, msgspec.json.encode(written)))
+    await db.write(*messages.appending(written, msgspec.json.encode(written)))
     found = await messages.page(db, PROJECT, thread_id, PageRequest(), run_id=run.id)
     assert [id for id, _ in found.rows] == [written.id]
     with pytest.raises(NotFound):

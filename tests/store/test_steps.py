@@ -68,7 +68,7 @@ async def test_tool_calls_stand_behind_the_message_that_they_followed(db: Databa
     second = await stored_step(db, run, ToolCallsDetails())
     await stored_step(db, run, writing())
     written = a_message(thread_id, run_id=run.id)
-    await db.write(messages.appending(written, msgspec.json.encode(written)))
+    await db.write(*messages.appending(written, msgspec.json.encode(written)))
     third = await stored_step(db, run, ToolCallsDetails())
 
     async def found(first: int, before: int) -> list[tuple[int, str]]:

@@ -1,15 +1,28 @@
 """Threads: a conversation's frame; its messages and runs are objects of their own."""
 
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from rethread.contract import Metadata, Request, new_id
-from rethread.contract.messages import CreateMessage
+from rethread.contract.messages import CreateMessage, Message
 from rethread.contract.tools import ToolResources, declared_resources
 from rethread.errors import Invalid
 
 MESSAGES_LIMIT: Final = 100_000  # messages in one thread
+MAX_QUERY_CHARACTERS: Final = 1000
+
+
+class ListThreads(Request, frozen=True):
+    """GET /threads, beside the parameters of every list: threads that have all these pairs."""
+
+    metadata: Metadata | None = None
+
+
+class SearchThreads(Request, frozen=True):
+    """GET /threads/search, beside the parameters of every list."""
+
+    q: Annotated[str, Meta(max_length=MAX_QUERY_CHARACTERS)]
 
 
 class ModifyThread(Request, frozen=True):
@@ -68,3 +81,16 @@ class Thread(Struct, frozen=True, kw_only=True):
                 **declared_resources(asked.tool_resources),
             }
         return structs.replace(self, **changes)
+
+
+class SearchResult(Struct, frozen=True, kw_only=True):
+    """A message that was found; `id` is the message's, so that it serves as a cursor.
+
+    In `snippet`, `**` stands on both sides of what matches.
+    """
+
+    id: str
+    object: Literal["thread.search_result"] = "thread.search_result"
+    thread_id: str
+    snippet: str
+    message: Message

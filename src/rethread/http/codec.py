@@ -41,6 +41,14 @@ def decode(request: Request, wanted: type[A]) -> A:
     return asked
 
 
+def fitted(value: Any, wanted: type[A]) -> A:
+    """A value without a type yet as its type; Invalid, in OpenAI's words, if it is not one."""
+    try:
+        return msgspec.convert(value, wanted)
+    except (msgspec.ValidationError, RecursionError) as problem:
+        raise (explain(value, wanted) or Invalid(f"Invalid body: {problem}.")) from problem
+
+
 def reply(body: bytes) -> Reply:
     """The answer that shows an object."""
     return Reply(body)
@@ -87,14 +95,19 @@ def query_values(request: Request, names: Collection[str]) -> dict[str, str]:
         if name not in names:
             continue
         if name in values:
-            raise Invalid(
-                f"Duplicate parameter: '{name}'. You provided multiple values for this parameter, "
-                "whereas only one is allowed.",
-                param=name,
-                code="duplicate_parameter",
-            )
+            raise duplicate(name)
         values[name] = value
     return {name: value for name, value in values.items() if value}
+
+
+def duplicate(name: str) -> Invalid:
+    """What to say of a parameter that is there twice."""
+    return Invalid(
+        f"Duplicate parameter: '{shortened(name)}'. You provided multiple values for this "
+        "parameter, whereas only one is allowed.",
+        param=name,
+        code="duplicate_parameter",
+    )
 
 
 def page_request(request: Request) -> PageRequest:
@@ -164,10 +177,7 @@ def _decode_slowly(body: bytes, wanted: type[A], *, ignore_unknown: bool) -> A:
     value = _any_json(body)
     if ignore_unknown:
         value = without_unknown(value, wanted)
-    try:
-        return msgspec.convert(value, wanted)
-    except (msgspec.ValidationError, RecursionError) as problem:
-        raise (explain(value, wanted) or Invalid(f"Invalid body: {problem}.")) from problem
+    return fitted(value, wanted)
 
 
 def _any_json(body: bytes) -> Any:

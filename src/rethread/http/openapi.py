@@ -12,10 +12,11 @@ import msgspec
 from msgspec import UNSET, Struct, inspect
 
 from rethread import __version__
-from rethread.contract import ErrorBody, Prefix, id_pattern
+from rethread.contract import ErrorBody, Metadata, Prefix, id_pattern
 from rethread.contract.events import EventName
 from rethread.contract.messages import MessageDelta
 from rethread.contract.steps import Include, StepDelta
+from rethread.contract.threads import MAX_QUERY_CHARACTERS
 from rethread.http.codec import DEFAULT_LIMIT, MAX_LIMIT, encode
 from rethread.http.operations import OPERATIONS, Document, Operation
 
@@ -97,6 +98,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         ],
         "responses": {"200": _answer(operation), **_refusals(operation)},
     }
+    if operation.is_extension:
+        told["x-rethread-extension"] = True
     if not operation.needs_key:
         told["security"] = []
     if operation.asks is not None:
@@ -147,6 +150,13 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     if operation.has_run_id:
         run_id = id_schema("run", may_be_empty=True)
         parameters.append(_query("run_id", run_id, "Only what this run wrote."))
+    if operation.has_metadata:
+        pairs = _query("metadata", msgspec.json.schema(Metadata), "What has all these pairs.")
+        parameters.append({**pairs, "style": "deepObject", "explode": True})
+    if operation.has_search:
+        words = {"type": "string", "minLength": 1, "maxLength": MAX_QUERY_CHARACTERS}
+        text = "Words, all of which a message has; those in quotes as they stand."
+        parameters.append({**_query("q", words, text), "required": True})
     if operation.has_include:
         items = {"type": "string", "enum": list(get_args(Include))}
         parameters.append(

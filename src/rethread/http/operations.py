@@ -20,7 +20,7 @@ from rethread.contract.runs import (
     SubmitToolOutputs,
 )
 from rethread.contract.steps import Step
-from rethread.contract.threads import CreateThread, ModifyThread, Thread
+from rethread.contract.threads import CreateThread, ModifyThread, SearchResult, Thread
 
 
 class About(Struct, frozen=True):
@@ -63,6 +63,9 @@ class Operation(NamedTuple):
     streams: bool = False  # an event stream instead, where the body says `stream`
     has_include: bool = False
     has_run_id: bool = False
+    has_metadata: bool = False
+    has_search: bool = False
+    is_extension: bool = False  # OpenAI never had it
     locks: bool = False  # refused or held while a run holds the thread
 
     @property
@@ -106,6 +109,24 @@ OPERATIONS: Final = (
         "modifyAssistant", f"POST {A}", "Modify an assistant", Assistant, asks=ModifyAssistant
     ),
     Operation("deleteAssistant", f"DELETE {A}", "Delete an assistant", Deleted),
+    Operation(
+        "listThreads",
+        "GET /threads",
+        "List the project's threads",
+        Thread,
+        lists="thread",
+        has_metadata=True,
+        is_extension=True,
+    ),
+    Operation(
+        "searchThreads",
+        "GET /threads/search",
+        "Find messages by their words",
+        SearchResult,
+        lists="msg",
+        has_search=True,
+        is_extension=True,
+    ),
     Operation("createThread", "POST /threads", "Create a thread", Thread, asks=CreateThread),
     Operation(
         "createThreadAndRun",

@@ -1,15 +1,36 @@
 """Threads, over HTTP."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 
 from rethread.contract import check_id
 from rethread.contract.messages import Message
-from rethread.contract.threads import CreateThread, ModifyThread, Thread
-from rethread.errors import Raced
-from rethread.http.codec import decode, deleted_reply, encode, reply
+from rethread.contract.threads import (
+    CreateThread,
+    ListThreads,
+    ModifyThread,
+    SearchResult,
+    SearchThreads,
+    Thread,
+)
+from rethread.errors import Invalid, Raced
+from rethread.http.codec import (
+    decode,
+    deleted_reply,
+    duplicate,
+    encode,
+    fitted,
+    page_reply,
+    page_request,
+    query_values,
+    reply,
+)
 from rethread.http.request import Request, Response
 from rethread.runs.commands import interrupt_topic, rest_topic
-from rethread.store import events, messages, threads
+from rethread.store import events, messages, search, threads
+from rethread.store.words import Phrase, phrases_of, snippet
 
 
 async def create(request: Request) -> Response:
@@ -25,11 +46,35 @@ async def create(request: Request) -> Response:
         threads.adding(
             request.project, thread.id, body, now=request.now, fingerprint=request.fingerprint
         ),
-        *(messages.appending(message, encode(message)) for message in first),
+        *threads.labelling(thread.id, thread.metadata),
+        *(each for message in first for each in messages.appending(message, encode(message))),
         *request.also(body),
     ):
         raise Raced(f"Thread '{thread.id}' was not written.")
     return reply(body)
+
+
+async def list_page(request: Request) -> Response:
+    """GET /threads"""
+    asked = fitted({"metadata": _deep_object(request, "metadata")}, ListThreads)
+    found = await threads.page(
+        request.db, request.project, page_request(request), metadata=asked.metadata
+    )
+    return page_reply(found)
+
+
+async def search_page(request: Request) -> Response:
+    """GET /threads/search"""
+    phrases = phrases_of(fitted(query_values(request, ("q",)), SearchThreads).q)
+    if not phrases:
+        raise Invalid(
+            "Invalid value for 'q': there is no word in it to search for.",
+            param="q",
+            code="invalid_value",
+        )
+    found = await search.page(request.db, request.project, phrases, page_request(request))
+    rows = [(id, _search_result(body, phrases)) for id, body in found.rows]
+    return page_reply(found._replace(rows=rows))
 
 
 async def retrieve(request: Request) -> Response:
@@ -43,9 +88,9 @@ async def modify(request: Request) -> Response:
     old = await threads.get(request.db, request.project, thread_id_of(request))
     thread = msgspec.json.decode(old, type=Thread).modified(asked)
     body = encode(thread)
-    await threads.replace(
-        request.db, request.project, thread.id, old=old, new=body, also=request.also(body)
-    )
+    labelling = threads.labelling(thread.id, thread.metadata, anew=True)
+    also = [*(labelling if asked.metadata is not None else []), *request.also(body)]
+    await threads.replace(request.db, request.project, thread.id, old=old, new=body, also=also)
     return reply(body)
 
 
@@ -62,3 +107,33 @@ async def delete(request: Request) -> Response:
 def thread_id_of(request: Request) -> str:
     """The thread that a path names."""
     return check_id(request.path_params["thread_id"], "thread", param="thread_id")
+
+
+def _search_result(body: bytes, phrases: Sequence[Phrase]) -> bytes:
+    message = msgspec.json.decode(body, type=Message)
+    return encode(
+        SearchResult(
+            id=message.id,
+            thread_id=message.thread_id,
+            snippet=snippet(search.text_of(message), phrases),
+            message=message,
+        )
+    )
+
+
+def _deep_object(request: Request, name: str) -> dict[str, Any] | None:
+    """An object in a query, as SDKs write it: `name[key]=value` for each member."""
+    members: dict[str, Any] = {}
+    for given, value in request.query():
+        if given == name and value:
+            raise Invalid(
+                f"Invalid type for '{name}': expected an object, but got a string instead.",
+                param=name,
+                code="invalid_type",
+            )
+        if given.startswith(f"{name}[") and given.endswith("]"):
+            key, is_nested, _ = given[len(name) + 1 : -1].partition("][")
+            if key in members:
+                raise duplicate(given)
+            members[key] = {} if is_nested else value
+    return members or None

@@ -104,10 +104,10 @@ def rows_of(event: Event) -> list[Statement]:
     match event.name:
         case "thread.message.created":
             assert isinstance(payload, Message)
-            return [messages.appending(payload, msgspec.json.encode(payload))]
+            return messages.appending(payload, msgspec.json.encode(payload))
         case "thread.message.completed" | "thread.message.incomplete":
             assert isinstance(payload, Message)
-            return [messages.finishing(payload, msgspec.json.encode(payload))]
+            return messages.finishing(payload, msgspec.json.encode(payload))
         case "thread.run.step.created":
             assert isinstance(payload, Step)
             return [steps.adding(payload, msgspec.json.encode(payload))]

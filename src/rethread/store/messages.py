@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from rethread.contract.messages import Message
 from rethread.contract.threads import MESSAGES_LIMIT
 from rethread.errors import Conflict, NotFound, Raced, ThreadLocked
+from rethread.store import search
 from rethread.store.database import Database, Statement
 from rethread.store.pages import Found, Listing, PageRequest, bury, read_page
 
 # The thread's row is the lock. A plain NOT EXISTS (…runs…) would let PostgreSQL start a run
-# between the check and the insert; so would a number that is read before the lock is had.
+# between the check and the insert; and a number that is read before the lock is had, in the
+# same statement, may be another's by then: a statement sees what was there when it began.
+HOLD = "SELECT id FROM threads WHERE id = $1 {row_lock}"
 # The exact count is asked for only once the numbers have passed the limit (some may be gone).
 ADD = f"""
 INSERT INTO messages (thread_id, number, id, run_id, created_at, fingerprint, body)
@@ -79,20 +82,24 @@ async def add(
     insertion = Statement(
         ADD, message.thread_id, project, message.id, message.created_at, fingerprint, body
     )
-    if not await db.write(insertion, *also):
+    queuing = search.queuing(message.thread_id, message.id)
+    if not await db.write(Statement(HOLD, message.thread_id), insertion, queuing, *also):
         raise await refusal(db, project, message.thread_id)
 
 
-def appending(message: Message, body: bytes) -> Statement:
-    """The statement that appends to a thread which the caller holds."""
-    return Statement(
-        APPEND, message.thread_id, message.id, message.run_id, message.created_at, body
-    )
+def appending(message: Message, body: bytes) -> list[Statement]:
+    """The statements that append to a thread which the caller holds."""
+    place = message.thread_id, message.id
+    append = Statement(APPEND, *place, message.run_id, message.created_at, body)
+    if message.status == "in_progress":
+        return [append]
+    return [append, search.queuing(*place)]
 
 
-def finishing(message: Message, body: bytes) -> Statement:
-    """The statement that puts a run's message in its final state."""
-    return Statement(FINISH, message.thread_id, message.id, body)
+def finishing(message: Message, body: bytes) -> list[Statement]:
+    """The statements that put a run's message in its final state."""
+    place = message.thread_id, message.id
+    return [Statement(FINISH, *place, body), search.queuing(*place)]
 
 
 async def refusal(db: Database, project: str, thread_id: str) -> Exception:
@@ -165,6 +172,7 @@ async def delete(db: Database, project: str, thread_id: str, message_id: str, *,
         Statement(DELETE, thread_id, message_id),
         Statement(BURIED, thread_id, rows[0][0]),
         bury(thread_id, message_id, rows[0][0], now=now),
+        search.queuing(thread_id, message_id),
     ):
         raise NotFound("message", message_id)
 

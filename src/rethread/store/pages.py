@@ -37,24 +37,27 @@ class Found(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a list is made of: SQL with its scope in $1 and, if there is one, its filter in $2.
+    """What a list is made of: SQL with its scope in $1 and its filters, if any, from $2 on.
 
     `select` ends in its WHERE clause; `number` gives the place of the id in $2 within $1, and
-    within the filter in $3 if there is one.
+    within the filter in $3 if there is one. Where an object may come to match a filter, or
+    cease to, cursors are not filtered: `number` then has no $3.
     """
 
     noun: str
     prefix: Prefix
     select: str
     number: str
+    is_cursor_filtered: bool = True
 
 
 async def read_page(
     db: Database, listing: Listing, asked: PageRequest, scope: str, *filters: str
 ) -> Found:
     """One page; NotFound for a cursor that this list never had."""
-    after = await _place(db, listing, (scope, *filters), asked.after, param="after")
-    before = await _place(db, listing, (scope, *filters), asked.before, param="before")
+    within = (scope, *filters) if listing.is_cursor_filtered else (scope,)
+    after = await _place(db, listing, within, asked.after, param="after")
+    before = await _place(db, listing, within, asked.before, param="before")
     low, high = (after, before) if asked.order == "asc" else (before, after)
     # With `before` alone, the page is the one that ends there: read backwards, then turned.
     backwards = before is not None and after is None

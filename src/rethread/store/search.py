@@ -1,0 +1,285 @@
+"""The search index: which words stand in which message, and finding messages by them.
+
+A message is put in a queue in the write that adds, finishes or deletes it; a chore brings the
+index up to date soon after. A result is always read from its message, so one that was deleted
+never shows, whatever the index still has. Results are in the order of the queue.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from rethread.contract.messages import Message, RefusalPart, TextPart
+from rethread.errors import Unavailable
+from rethread.store.database import Database, Row, Statement
+from rethread.store.pages import Found, Listing, PageRequest, read_page
+from rethread.store.words import Phrase, words_of
+
+Dialect = Literal["sqlite", "postgresql"]
+
+AT_ONCE: Final = 50  # messages; bounds how long other writes wait for theirs
+CLAIM_MILLISECONDS: Final = 30_000
+PURGED_AT_ONCE: Final = 500
+# What PostgreSQL's index can hold of a message, and so what either holds: places in a text
+# have 14 bits there, a text 1 MiB, and a word 255 places.
+MAX_WORDS: Final = 16_000
+MAX_CHARACTERS: Final = 200_000
+MAX_PLACES: Final = 255
+
+QUEUE = "INSERT INTO unindexed_messages (thread_id, message_id) VALUES ($1, $2)"
+# What a server has claimed is another's if it was not done in time.
+CLAIM = f"""
+UPDATE unindexed_messages SET claimed_until = {{now}} + {CLAIM_MILLISECONDS}
+ WHERE number IN (SELECT number FROM unindexed_messages WHERE claimed_until < {{now}}
+                   ORDER BY number LIMIT {AT_ONCE} {{skip_locked}})
+RETURNING number, thread_id, message_id
+"""
+DONE = "DELETE FROM unindexed_messages WHERE number = $1"
+BODIES = """
+SELECT unindexed_messages.number, threads.project, messages.body
+  FROM unindexed_messages
+  JOIN threads ON threads.id = unindexed_messages.thread_id
+  JOIN messages ON messages.thread_id = unindexed_messages.thread_id
+               AND messages.id = unindexed_messages.message_id
+ WHERE unindexed_messages.number >= $1 AND unindexed_messages.number <= $2
+"""
+# A message that has gone meanwhile is left out.
+# differs: SQLite has the words in a table of their own, PostgreSQL in a column.
+ADD = {
+    "sqlite": (
+        """
+INSERT INTO message_texts (project, number, thread_id, message_id)
+SELECT threads.project, $1, messages.thread_id, messages.id
+  FROM messages JOIN threads ON threads.id = messages.thread_id
+ WHERE messages.thread_id = $2 AND messages.id = $3
+ON CONFLICT DO NOTHING
+""",
+        """
+INSERT INTO message_words (rowid, words)
+SELECT number, $4 FROM message_texts WHERE message_id = $3 AND number = $1
+""",
+    ),
+    "postgresql": (
+        """
+INSERT INTO message_texts (project, number, thread_id, message_id, words)
+SELECT threads.project, CAST($1 AS BIGINT), messages.thread_id, messages.id,
+       CAST(CAST($4 AS TEXT) AS TSVECTOR)
+  FROM messages JOIN threads ON threads.id = messages.thread_id
+ WHERE messages.thread_id = $2 AND messages.id = $3
+ON CONFLICT DO NOTHING
+""",
+    ),
+}
+# A cursor may name a message that has gone.
+REMEMBER = """
+INSERT INTO tombstones (scope, id, number, deleted_at)
+SELECT project, message_id, number, CAST({now} / 1000 AS BIGINT) FROM message_texts
+"""
+FORGET = "DELETE FROM message_texts"
+# differs: in PostgreSQL the words go with their row.
+FORGET_WORDS = {
+    "sqlite": ("DELETE FROM message_words WHERE rowid IN (SELECT number FROM message_texts {})",),
+    "postgresql": (),
+}
+OF_MESSAGE: Final = "WHERE message_id = $1"
+OF_THREAD: Final = "WHERE thread_id = $1 AND number <= $2"
+OLDEST_OF_THREAD = f"""
+SELECT MAX(number) FROM (
+    SELECT number FROM message_texts WHERE thread_id = $1 ORDER BY number LIMIT {PURGED_AT_ONCE}
+) AS oldest
+"""
+
+# CROSS JOIN is for SQLite's planner: the words first, in the order of their numbers.
+# differs: each has its own way to say that words match; which index is best for a frequent and
+# which for a rare word, PostgreSQL knows better.
+FIND = {
+    "sqlite": """
+SELECT id, body FROM (
+    SELECT message_words.rowid AS number, messages.id, messages.body
+      FROM message_words
+     CROSS JOIN message_texts
+     CROSS JOIN messages
+     CROSS JOIN threads
+     WHERE message_words MATCH $2
+       AND message_texts.project = $1 AND message_texts.number = message_words.rowid
+       AND messages.thread_id = message_texts.thread_id AND messages.id = message_texts.message_id
+       AND threads.id = message_texts.thread_id) AS found
+ WHERE number IS NOT NULL
+""",
+    "postgresql": """
+SELECT id, body FROM (
+    SELECT message_texts.number, messages.id, messages.body
+      FROM message_texts
+      JOIN messages ON messages.thread_id = message_texts.thread_id
+                   AND messages.id = message_texts.message_id
+      JOIN threads ON threads.id = message_texts.thread_id
+     WHERE message_texts.project = $1
+       AND message_texts.words @@ CAST(CAST($2 AS TEXT) AS TSQUERY)) AS found
+ WHERE number IS NOT NULL
+""",
+}
+
+
+def queuing(thread_id: str, message_id: str) -> Statement:
+    """The statement that has the index look at a message: it has come, or has gone."""
+    return Statement(QUEUE, thread_id, message_id)
+
+
+async def page(db: Database, project: str, phrases: Sequence[Phrase], asked: PageRequest) -> Found:
+    """A page of the project's messages in which all the phrases stand."""
+    listing = Listing(
+        noun="message",
+        prefix="msg",
+        select=FIND[db.dialect],
+        number="SELECT number FROM message_texts WHERE project = $1 AND message_id = $2",
+        is_cursor_filtered=False,
+    )
+    return await read_page(db, listing, asked, project, _asked(db.dialect, project, phrases))
+
+
+class Indexed(NamedTuple):
+    """What came of a look at the queue: whether there may be more in it, and what went wrong."""
+
+    has_more: bool
+    failed: Mapping[str, Exception]  # messages that cannot be found, by id
+
+
+async def index_some(db: Database) -> Indexed:
+    """Bring the index up to date with a few messages; one that cannot be keeps no other out."""
+    claimed = sorted(await db.write(Statement(CLAIM)))
+    if not claimed:
+        return Indexed(False, {})
+    found = await db.read(BODIES, claimed[0][0], claimed[-1][0])
+    bodies = {number: (project, body) for number, project, body in found}
+    failed: dict[str, Exception] = {}
+    # In a thread: a long text would hold the loop up.
+    changes = await asyncio.to_thread(_changes, db.dialect, claimed, bodies, failed)
+    try:
+        await db.write(*(statement for change in changes for statement in change))
+    except Unavailable:
+        raise
+    except Exception:
+        await _one_by_one(db, claimed, changes, failed)
+    return Indexed(len(claimed) == AT_ONCE, failed)
+
+
+async def forget_some(db: Database, thread_id: str) -> bool:
+    """Take some of a deleted thread's messages out of the index; whether there were any."""
+    last = (await db.read(OLDEST_OF_THREAD, thread_id))[0][0]
+    if last is None:
+        return False
+    await db.write(*_forgetting(db.dialect, OF_THREAD, thread_id, last))
+    return True
+
+
+def text_of(message: Message) -> str:
+    """What is said in a message."""
+    texts = (
+        part.text.value if isinstance(part, TextPart) else part.refusal
+        for part in message.content
+        if isinstance(part, TextPart | RefusalPart)
+    )
+    return "\n".join(texts)
+
+
+def _changes(
+    dialect: Dialect,
+    claimed: Sequence[Row],
+    bodies: Mapping[int, tuple[str, bytes]],
+    failed: dict[str, Exception],
+) -> list[list[Statement]]:
+    """For each row of the queue what it asks for, and that it is done."""
+    changes = []
+    for number, thread_id, message_id in claimed:
+        asked: list[Statement] = []
+        try:
+            if number in bodies:
+                words = _words_in(*bodies[number])
+                asked = _adding(dialect, number, thread_id, message_id, words)
+            else:
+                asked = _forgetting(dialect, OF_MESSAGE, message_id)
+        except Exception as problem:  # whatever it is, the others go on
+            failed[message_id] = problem
+        changes.append([*asked, Statement(DONE, number)])
+    return changes
+
+
+def _adding(
+    dialect: Dialect, number: int, thread_id: str, message_id: str, words: Sequence[str]
+) -> list[Statement]:
+    if not words:
+        return []
+    written = _vector(words) if dialect == "postgresql" else " ".join(words)
+    return [Statement(sql, number, thread_id, message_id, written) for sql in ADD[dialect]]
+
+
+def _forgetting(dialect: Dialect, which: str, *arguments: Any) -> list[Statement]:
+    return [
+        Statement(f"{REMEMBER} {which} ON CONFLICT DO NOTHING", *arguments),
+        *(Statement(sql.format(which), *arguments) for sql in FORGET_WORDS[dialect]),
+        Statement(f"{FORGET} {which}", *arguments),
+    ]
+
+
+async def _one_by_one(
+    db: Database,
+    claimed: Sequence[Row],
+    changes: Sequence[Sequence[Statement]],
+    failed: dict[str, Exception],
+) -> None:
+    for (number, _, message_id), change in zip(claimed, changes, strict=True):
+        try:
+            await db.write(*change)
+        except Unavailable:
+            raise
+        except Exception as problem:
+            failed[message_id] = problem
+            await db.write(Statement(DONE, number))
+
+
+def _words_in(project: str, body: bytes) -> list[str]:
+    """The words that the index has for a message: none while it is being written."""
+    message = msgspec.json.decode(body, type=Message)
+    if message.status == "in_progress":
+        return []  # it is queued again when it is finished
+    words = words_of(text_of(message)[:MAX_CHARACTERS])[:MAX_WORDS]
+    return [_project_word(project), *words] if words else []
+
+
+def _project_word(project: str) -> str:
+    """A word that no text has; with it the index finds what is the project's, and no more."""
+    return f"§{hashlib.sha256(project.encode()).hexdigest()[:12]}"
+
+
+def _vector(words: Sequence[str]) -> str:
+    """The words with their places, as PostgreSQL reads them.
+
+    A word has room for some places only. The next ones are those of the word with a number
+    behind it, which no text has: there is a space in it.
+    """
+    places: dict[str, list[str]] = {}
+    for place, word in enumerate(words, 1):
+        places.setdefault(word, []).append(str(place))
+    return " ".join(
+        f"'{word}{f' {start}' if start else ''}':{','.join(found[start : start + MAX_PLACES])}"
+        for word, found in places.items()
+        for start in range(0, len(found), MAX_PLACES)
+    )
+
+
+def _asked(dialect: Dialect, project: str, phrases: Sequence[Phrase]) -> str:
+    """What the database is asked, in its language: all the phrases, in this project."""
+    wanted = [(_project_word(project),), *phrases]
+    if dialect == "sqlite":
+        return " AND ".join(f'"{" ".join(phrase)}"' for phrase in wanted)
+    return " & ".join(_asked_phrase(phrase) for phrase in wanted)
+
+
+def _asked_phrase(phrase: Phrase) -> str:
+    if len(phrase) == 1:
+        return f"'{phrase[0]}'"
+    either = (f"('{word}' | '{word} ':*)" for word in phrase)  # see `_vector`
+    return f"({' <-> '.join(either)})"
