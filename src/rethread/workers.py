@@ -2,21 +2,18 @@
 
 Runs are claimed first come, first served, a bounded number at once. A cancelled or overdue run
 has nothing to wait for and is claimed past that bound. Nothing here depends on a wake-up: one
-that is lost costs a second. Servers that share a database take over from one that has died.
+that is lost costs a second.
 """
 
 import asyncio
 import logging
-import secrets
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 from rethread.errors import RethreadError
-from rethread.runs.commands import Driver, interrupt_topic
 from rethread.runs.driver import Engine, drive
-from rethread.store import answers, events, leases, pages, runs, search, servers, threads
+from rethread.store import answers, events, leases, pages, runs, search, threads
 from rethread.store.database import Database, Statement
 from rethread.store.leases import Lease
 from rethread.store.runs import StoredRun
@@ -26,7 +23,6 @@ logger = logging.getLogger("rethread.workers")
 LOOK_EVERY_SECONDS: Final = 1.0
 REST_AFTER_FAILURE_SECONDS: Final = 1.0
 TOMBSTONES_KEPT_SECONDS: Final = 24 * 60 * 60
-WATCH_EVERY_SECONDS: Final = 1.0
 
 
 class Chore(NamedTuple):
@@ -52,7 +48,6 @@ class Workers:
         self._queued = 0  # how many there were of those
         self._is_queue_empty = False
         self._loops: list[asyncio.Task[None]] = []
-        self._server = secrets.token_hex(8)
 
     @property
     def db(self) -> Database:
@@ -65,13 +60,9 @@ class Workers:
 
     async def start(self) -> None:
         """Take up what an earlier process left, then work until stopped."""
-        if self._is_alone:
-            if count := await leases.release_all(self.db):
-                logger.info("runs taken up again", extra={"fields": {"count": count}})
-        else:
-            await servers.beat(self.db, self._server)
-            self._loops = [asyncio.create_task(self._keep_alive())]
-        self._loops += [asyncio.create_task(self._claim_for_ever())]
+        if count := await leases.release_all(self.db):
+            logger.info("runs taken up again", extra={"fields": {"count": count}})
+        self._loops = [asyncio.create_task(self._claim_for_ever())]
         self._loops += [asyncio.create_task(self._repeat(chore)) for chore in CHORES]
 
     async def stop(self, *, grace_seconds: float) -> None:
@@ -81,15 +72,6 @@ class Workers:
         if self._driving:
             await asyncio.wait(self._driving, timeout=grace_seconds)
         await _cancel(list(self._driving))
-        if not self._is_alone:
-            with suppress(RethreadError):  # a database that is away learns it by our silence
-                await servers.leave(self.db, self._server)
-                self.db.notify(leases.TOPIC)
-
-    @property
-    def _is_alone(self) -> bool:
-        """Whether no other server can share the database."""
-        return self.db.look_again_seconds is None
 
     @property
     def driving(self) -> int:
@@ -112,35 +94,8 @@ class Workers:
                     await asyncio.sleep(REST_AFTER_FAILURE_SECONDS)
                 await wakeup.wait(timeout_seconds=LOOK_EVERY_SECONDS)
 
-    async def _keep_alive(self) -> None:
-        """Renew this server's claims, and take over from servers that do not renew theirs.
-
-        After a time when the database was away, everybody has been silent: then the others get
-        as long to be heard again as they are given otherwise.
-        """
-        beaten = in_touch_since = time.monotonic()
-        while True:
-            try:
-                if time.monotonic() - beaten >= servers.BEAT_SECONDS:
-                    await servers.beat(self.db, self._server)
-                    if time.monotonic() - beaten > 2 * servers.BEAT_SECONDS:
-                        in_touch_since = time.monotonic()
-                    beaten = time.monotonic()
-                for run_id in await servers.urgent_runs(self.db, self._server):
-                    self.db.notify(interrupt_topic(run_id))
-                if time.monotonic() - in_touch_since > servers.SILENCE_SECONDS:
-                    await self._take_over()
-            except Exception as problem:
-                _log_failure("keeping alive failed", problem)
-            await asyncio.sleep(WATCH_EVERY_SECONDS)
-
-    async def _take_over(self) -> None:
-        if taken := await servers.take_back(self.db, self._server):
-            logger.warning("runs taken over", extra={"fields": {"count": len(taken)}})
-            self.db.notify(leases.TOPIC)
-
     @contextmanager
-    def dispatch(self) -> Iterator[Driver | None]:
+    def dispatch(self) -> Iterator[Callable[[Lease, StoredRun | None], None] | None]:
         """Hold a driver for a run that is about to be queued; None if others wait, or all work."""
         is_held = self._is_queue_empty and self._is_driver_free()
         self._is_queue_empty = is_held  # a run that is not held for waits in the queue
@@ -148,7 +103,7 @@ class Workers:
         self._queueing += not is_held
         self._queued += not is_held
         try:
-            yield Driver(self._server, self._begin) if is_held else None
+            yield self._begin if is_held else None
         finally:
             self._reserved -= is_held
             self._queueing -= not is_held
@@ -162,7 +117,7 @@ class Workers:
             queued, was_calm = self._queued, self._queueing == 0
             self._reserved += any_run  # for what the claim may bring
             try:
-                lease = await leases.claim(self.db, server=self._server, urgent_only=not any_run)
+                lease = await leases.claim(self.db, urgent_only=not any_run)
             finally:
                 self._reserved -= any_run
             if lease is None:
