@@ -39,11 +39,14 @@ SELECT events.first, events.last, events.body
  WHERE measured.ahead < {256 * 1024} ORDER BY events.first
 """
 LAST = "SELECT COALESCE(MAX(last), 0) FROM events WHERE thread_id = $1 AND run_id = $2"
+# In the order of their numbers, so that of each log the first event goes first: a log that has
+# it is whole, and one that has it not counts as gone.
 FORGET = """
 DELETE FROM events WHERE (thread_id, run_id, first) IN (
     SELECT events.thread_id, events.run_id, events.first
-      FROM (SELECT thread_id, id FROM runs WHERE rested_at < $1 ORDER BY rested_at LIMIT 50) AS old
-      JOIN events ON events.thread_id = old.thread_id AND events.run_id = old.id LIMIT 500)
+      FROM (SELECT thread_id, id FROM runs WHERE rested_at < $1 ORDER BY rested_at LIMIT 10) AS old
+      JOIN events ON events.thread_id = old.thread_id AND events.run_id = old.id
+     ORDER BY events.first LIMIT 500)
 RETURNING run_id
 """
 # Runs whose log is gone are not looked at again: there are ever more of them.
@@ -55,9 +58,10 @@ UPDATE runs SET rested_at = NULL
                     WHERE events.thread_id = runs.thread_id AND events.run_id = runs.id)
 RETURNING id
 """
+BEGINNING = "SELECT 1 FROM events WHERE thread_id = $1 AND run_id = $2 AND first = 1"
 GOES_ON = """
 SELECT 1 FROM runs WHERE thread_id = $1 AND id = $2
-   AND status IN ('queued', 'in_progress', 'requires_action', 'cancelling')
+   AND status IN ('queued', 'in_progress', 'cancelling')
    AND EXISTS (SELECT 1 FROM threads WHERE id = $1)
 """
 
@@ -120,12 +124,19 @@ class EventLog:
         self._db.notify(topic(run_id))
 
     async def follow(
-        self, thread_id: str, run_id: str, *, after: int, silence_seconds: float
+        self,
+        thread_id: str,
+        run_id: str,
+        *,
+        after: int,
+        silence_seconds: float,
+        past_rests: bool = False,
     ) -> AsyncGenerator[Record | None]:
         """The records past a number, as they come, to the first that leaves the run at rest.
 
-        None stands for a silence of that length. It also ends when the thread is deleted, and
-        where the run has ended and nothing of its log lies past the number.
+        `past_rests` goes on to where the run rests now. None stands for a silence of that length.
+        It also ends when the thread is deleted, and where the run rests and nothing of its log
+        lies past the number.
         """
         with self._db.listen(topic(run_id)) as wakeup, self._keep_recent(run_id):
             is_idle, is_last_look = True, False
@@ -139,11 +150,12 @@ class EventLog:
                     is_replay = is_replay or len(records) > 1
                 for record in records:
                     yield record._replace(body=record.after(after))
-                    if record.rests:
+                    if record.rests and not past_rests:
                         return
                     after = record.last
                 if records:
-                    is_idle = False
+                    # What a last look finds, or ends with a rest, may not be all.
+                    is_idle, is_last_look = is_last_look or records[-1].rests, False
                     continue
                 if is_last_look:
                     return
@@ -193,6 +205,11 @@ async def last_number(db: Database, thread_id: str, run_id: str) -> int:
     """The number of the run's last event; 0 when its log is gone."""
     rows = await db.read(LAST, thread_id, run_id)
     return int(rows[0][0])
+
+
+async def is_kept(db: Database, thread_id: str, run_id: str) -> bool:
+    """Whether the run's log is there, as it is until it is forgotten: whole, or not at all."""
+    return bool(await db.read(BEGINNING, thread_id, run_id))
 
 
 async def read(db: Database, thread_id: str, run_id: str, *, after: int) -> list[Record]:
