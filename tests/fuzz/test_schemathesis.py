@@ -141,6 +141,8 @@ class World:
             for name in ("after", "before", "run_id"):
                 if name in case.query:
                     case.query[name] = kept["listed" if name != "run_id" else "run_id"]
+            if operation.has_search:
+                case.query["q"] = "hello"
             case.headers.pop("Idempotency-Key", None)
             if isinstance(case.body, dict):
                 wanted = [name for name in ("assistant_id", "tool_outputs") if name in case.body]
@@ -152,12 +154,18 @@ class World:
         objects: dict[str, Any] = {"model": "demo", "assistant_id": self._assistant_id}
         if operation.id == "deleteAssistant":
             objects["assistant_id"] = self._new_assistant()
-        if "/{thread_id}" in operation.path:
+        if "/{thread_id}" in operation.path or operation.lists in ("thread", "msg"):
             objects |= self._thread()
         if "run_id" in operation.path or operation.lists in ("run", "step", "msg"):
             waits = operation.id in ("cancelRun", "submitToolOuputsToRun")
             objects |= self._run(objects["thread_id"], waits=waits)
-        of_list = {"asst": "assistant_id", "msg": "message_id", "run": "run_id", "step": "step_id"}
+        of_list = {
+            "asst": "assistant_id",
+            "thread": "thread_id",
+            "msg": "message_id",
+            "run": "run_id",
+            "step": "step_id",
+        }
         if operation.lists is not None:
             objects["listed"] = objects[of_list[operation.lists]]
         return objects

@@ -135,11 +135,14 @@ def _thread(conversation: Conversation) -> str:
     thread_id = make("createThread", body={"messages": [{**first, "attachments": attachments}]})
     call("getThread", ids={"thread_id": thread_id})
     call("modifyThread", ids={"thread_id": thread_id}, body={"metadata": {"a": "b"}})
+    call("listThreads", query={"limit": 1, "metadata[a]": "b"})
     said = {"role": "assistant", "content": "Hm."}
     message_id = make("createMessage", ids={"thread_id": thread_id}, body=said)
     ids = {"thread_id": thread_id, "message_id": message_id}
     call("getMessage", ids=ids)
     call("modifyMessage", ids=ids, body={"metadata": {"a": "b"}})
+    while not call("searchThreads", query={"q": "hm", "limit": 1}).json()["data"]:
+        pass  # the index is up to date within a second
     call("deleteMessage", ids=ids)
     call("listMessages", ids={"thread_id": thread_id})
     return thread_id

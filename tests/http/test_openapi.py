@@ -56,6 +56,16 @@ def test_the_document_says_of_each_route_whether_it_needs_a_key_and_the_beta_hea
         assert ("OpenAI-Beta" in headers) is route.is_beta
 
 
+def test_what_openai_never_had_is_marked() -> None:
+    marked = {
+        operation["operationId"]
+        for methods in DOCUMENT["paths"].values()
+        for operation in methods.values()
+        if operation.get("x-rethread-extension")
+    }
+    assert marked >= {"listThreads", "searchThreads"}
+
+
 def test_every_optional_field_of_a_request_takes_null_and_no_required_one_does() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     asked = [row.asks.__name__ for row in OPERATIONS if row.asks is not None]

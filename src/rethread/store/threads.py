@@ -35,11 +35,13 @@ INSERT INTO thread_metadata (thread_id, key, value, project, number)
 SELECT id, CAST($2 AS TEXT), CAST($3 AS TEXT), project, number FROM threads WHERE id = $1
 ON CONFLICT DO NOTHING
 """
-# Only the beginning of a value is in the index.
+# Only the beginning of a value is in the index. With a bare `value = $3`, SQLite would put $3
+# in the place of the value everywhere, and not know the index's term any more.
 LABELLED = """
   FROM thread_metadata AS pairs
  WHERE project = $1 AND key = $2
-   AND substr(value, 1, 100) = substr(CAST($3 AS TEXT), 1, 100) AND value = $3
+   AND substr(value, 1, 100) = substr(CAST($3 AS TEXT), 1, 100)
+   AND CAST(value AS TEXT) = $3
 """
 COUNT = f"SELECT COUNT(*) FROM (SELECT 1 {LABELLED} LIMIT {COUNTED_PAIRS}) AS counted"
 ALSO_LABELLED = """
