@@ -200,12 +200,13 @@ async def test_threads_and_messages_from_before_are_listed_and_found(
     for metadata in ({}, {"user": "7", "k": LONG}, {"user": "é\n\"'"}, None):
         thread = msgspec.json.encode({"id": some_id(), "metadata": metadata})
         ids.append(msgspec.json.decode(thread)["id"])
-        row = (ids[-1], PROJECT, NOW, thread)
-        file.execute("INSERT INTO threads (id, project, created_at, body) VALUES (?, ?, ?, ?)", row)
-        row = (ids[-1], 1, f"msg_{ids[-1]}", NOW, b"{}")
         file.execute(
-            "INSERT INTO messages (thread_id, number, id, created_at, body) VALUES (?, ?, ?, ?, ?)",
-            row,
+            "INSERT INTO threads (id, project, created_at, body) VALUES (?, ?, ?, ?)",
+            (ids[-1], PROJECT, NOW, thread),
+        )
+        file.execute(
+            "INSERT INTO messages (thread_id, number, id, created_at, body) VALUES (?, 1, ?, ?, ?)",
+            (ids[-1], f"msg_{ids[-1]}", NOW, b"{}"),
         )
     file.commit()
     file.close()

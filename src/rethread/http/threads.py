@@ -1,5 +1,6 @@
 """Threads, over HTTP."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,7 +74,8 @@ async def search_page(request: Request) -> Response:
             code="invalid_value",
         )
     found = await search.page(request.db, request.project, phrases, page_request(request))
-    rows = [(id, _search_result(body, phrases)) for id, body in found.rows]
+    # In a thread: a page of long texts would hold the loop up.
+    rows = await asyncio.to_thread(_search_results, found.rows, phrases)
     return page_reply(found._replace(rows=rows))
 
 
@@ -109,16 +111,20 @@ def thread_id_of(request: Request) -> str:
     return check_id(request.path_params["thread_id"], "thread", param="thread_id")
 
 
-def _search_result(body: bytes, phrases: Sequence[Phrase]) -> bytes:
-    message = msgspec.json.decode(body, type=Message)
-    return encode(
+def _search_results(
+    rows: Sequence[tuple[str, bytes]], phrases: Sequence[Phrase]
+) -> list[tuple[str, bytes]]:
+    found = [msgspec.json.decode(body, type=Message) for _, body in rows]
+    results = (
         SearchResult(
             id=message.id,
             thread_id=message.thread_id,
             snippet=snippet(search.text_of(message), phrases),
             message=message,
         )
+        for message in found
     )
+    return [(result.id, encode(result)) for result in results]
 
 
 def _deep_object(request: Request, name: str) -> dict[str, Any] | None:

@@ -17,8 +17,8 @@ Phrase = tuple[str, ...]
 MAX_WORD_CHARACTERS: Final = 64  # longer ones are told apart by their beginning
 SNIPPET_CHARACTERS: Final = 160
 CHARACTERS_BEFORE_MATCH: Final = 60
-BLOCK_CHARACTERS: Final = 2000  # of a long text looked at together
-LONGEST_PHRASE_CHARACTERS: Final = 1200
+BLOCK_CHARACTERS: Final = 500  # of a text looked at together
+BETWEEN_WORDS_CHARACTERS: Final = 200  # of a phrase, in the text; seldom more than one
 WORD_BREAK_CHARACTERS: Final = 20  # how far from its place a cut may be, so as to cut no word
 
 QUOTED: Final = re.compile(r'"([^"]*)"')
@@ -57,7 +57,8 @@ def snippet(text: str, phrases: Sequence[Phrase]) -> str:
 
     White space becomes one space each, and a `**` of the text itself is left out.
     """
-    for block in _blocks(len(text)):
+    longest = max((sum(map(len, phrase)) for phrase in phrases), default=0)
+    for block in _blocks(len(text), overlap=2 * longest + BETWEEN_WORDS_CHARACTERS):
         matches = [
             _Span(start + block.start, end + block.start)
             for start, end in _matches(text[slice(*block)], phrases)
@@ -112,16 +113,16 @@ def _folded(text: str) -> str:
         return text.lower().translate(_letters)
     apart = unicodedata.normalize("NFKD", text).replace(IOTA_SUBSCRIPT, "").casefold()
     letters = unicodedata.normalize("NFKD", apart).translate(_letters)
-    return ALONE.sub(r" \1 ", unicodedata.normalize("NFC", letters))
+    return " ".join(ALONE.split(unicodedata.normalize("NFC", letters)))
 
 
 _folded_cluster: Final = lru_cache(maxsize=8192)(_folded)
 
 
-def _blocks(length: int) -> Iterator[_Span]:
+def _blocks(length: int, *, overlap: int) -> Iterator[_Span]:
     """The text piece by piece; a phrase that begins in one piece ends in it."""
     for start in range(0, length, BLOCK_CHARACTERS):
-        yield _Span(start, min(length, start + BLOCK_CHARACTERS + LONGEST_PHRASE_CHARACTERS))
+        yield _Span(start, min(length, start + BLOCK_CHARACTERS + overlap))
 
 
 def _matches(text: str, phrases: Sequence[Phrase]) -> list[_Span]:
