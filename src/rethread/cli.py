@@ -149,6 +149,24 @@ def _add_upkeep(commands: "argparse._SubParsersAction[Parser]") -> None:
         commands, "migrate", "Bring the database's schema up to date, as a start does.", _migrate
     )
     _add_place(migrate)
+    move = _add_command(
+        commands,
+        "move",
+        "Copy everything into an empty database, verified. Stop the servers first.",
+        _move,
+    )
+    move.epilog = (
+        "A place is a data folder (sqlite:DIR, or just DIR) or postgresql://user@host/name; the"
+        " password may stand in PGPASSWORD or ~/.pgpass. A move that was broken off goes on where"
+        " it was when it is run again. The source stays as it is."
+    )
+    move.add_argument("--from", dest="source", required=True, metavar="PLACE", help="The source.")
+    move.add_argument("--to", dest="target", required=True, metavar="PLACE", help="The target.")
+    move.add_argument(
+        "--restart",
+        action="store_true",
+        help="Empty a target that a broken-off move left, and begin again.",
+    )
     for each, replaced in ((backup, "FILE"), (restore, "the database that is there")):
         each.add_argument("--force", action="store_true", help=f"Replace {replaced}.")
         _add_place(each)
@@ -304,6 +322,17 @@ def _restore(asked: argparse.Namespace) -> int:
     settings = _with_file(asked)
     made = restore(Path(asked.file), settings.data_dir, may_replace=asked.force)
     print(f"Restored {asked.file} to {settings.data_dir}: {made}.")
+    return 0
+
+
+def _move(asked: argparse.Namespace) -> int:
+    import asyncio
+
+    from rethread.maintenance.move import move
+    from rethread.maintenance.places import place_of
+
+    source, target = place_of(asked.source), place_of(asked.target)
+    print(asyncio.run(move(source, target, anew=asked.restart)))
     return 0
 
 

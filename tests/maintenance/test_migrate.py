@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,14 +14,15 @@ from tests.postgres import Postgres
 
 
 @pytest.fixture
-def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
     """The flag that names a database without a schema."""
     if request.param == "sqlite":
-        return ["--data-dir", str(tmp_path / "data")]
+        yield ["--data-dir", str(tmp_path / "data")]
+        return
     postgres: Postgres = request.getfixturevalue("postgres")
     url = postgres.empty_database()
-    request.addfinalizer(lambda: postgres.drop(url))
-    return ["--database-url", url]
+    yield ["--database-url", url]
+    postgres.drop(url)
 
 
 on_both = pytest.mark.parametrize("new_place", ["sqlite", "postgresql"], indirect=True)

@@ -39,9 +39,11 @@ class Progress:
         self.reach(self._done + count)
 
     def end(self) -> None:
-        """The part is done."""
+        """The part is done; one that had nothing to do is not worth a line."""
         seconds = time.monotonic() - self._began
         self._clear()
+        if not self._done:
+            return
         line = f"{self._name}: {self._done:,} {self._unit} in {seconds:.1f} s"
         print(line, file=sys.stderr, flush=True)
 
