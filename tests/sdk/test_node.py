@@ -51,7 +51,7 @@ def test_a_conversation_is_the_same_with_node(
     assert seen["created_and_polled"] == "completed"
     assert seen["created_and_run"] == ["thread.created", *STARTED, *WRITTEN]
     assert seen["iterated"] == "thread.run.completed"
-    assert (seen["paged"], seen["unknown"]) == (7, 404)
+    assert (seen["paged"], seen["unknown"], seen["listed"]) == (7, 404, [True])
 
 
 @pytest.mark.parametrize("version", VERSIONS)

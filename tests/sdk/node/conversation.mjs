@@ -83,6 +83,11 @@ async function talk() {
   let paged = 0;
   for await (const _ of threads.messages.list(thread.id, { limit: 2 })) paged += 1;
   seen.paged = paged;
+
+  const query = { metadata: { "a user": `42 & ${VERSION}` } };
+  await threads.update(thread.id, query);
+  const listed = await client.get("/threads", { query });
+  seen.listed = listed.data.map(({ id }) => id === thread.id);
   try {
     await threads.runs.retrieve(...nested(thread.id, "run_unknown", undefined));
   } catch (refused) {
