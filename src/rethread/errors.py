@@ -3,6 +3,7 @@
     RethreadError
     ├── Invalid          the request breaks the contract; `param` names the field, `code` the rule
     ├── NotFound         no such object, or none in this project
+    ├── Forgotten        what belongs to an object is not kept any longer
     ├── UnknownModel     no such model, at the model server or as an alias
     ├── Conflict         well-formed, but the object's state refuses it now
     │   └── ThreadLocked     a run holds the thread; it may come free by itself
@@ -54,6 +55,10 @@ class NotFound(RethreadError):
 
     def __init__(self, noun: str, id: str) -> None:
         super().__init__(f"No {noun} found with id '{shortened(id)}'.")
+
+
+class Forgotten(RethreadError):
+    """What belonged to an object and was kept for a time only."""
 
 
 class UnknownModel(RethreadError):

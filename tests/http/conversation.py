@@ -154,6 +154,7 @@ def _runs(conversation: Conversation, assistant_id: str, thread_id: str) -> None
     ids = {"thread_id": thread_id, "run_id": run_id}
     assert rest(**ids)["status"] == "completed"
     call("modifyRun", ids=ids, body={"metadata": {"a": "b"}})
+    call("followRunEvents", ids=ids, query={"starting_after": 2})
     steps = call("listRunSteps", ids=ids).json()["data"]
     call("getRunStep", ids={**ids, "step_id": steps[0]["id"]})
     call("listMessages", ids={"thread_id": thread_id}, query={"run_id": run_id})

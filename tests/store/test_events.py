@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any, LiteralString
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from rethread.errors import NotFound
+from rethread.contract.runs import Run, RunStatus
+from rethread.errors import Forgotten, NotFound
 from rethread.runs.lifecycle import move
 from rethread.store import events, runs, threads
 from rethread.store.database import Database, Statement
@@ -33,11 +37,19 @@ class Listener:
     """Follows a run's log; `heard` grows as records come."""
 
     def __init__(
-        self, log: EventLog, place: tuple[str, str], *, after: int, silence_seconds: float = 60
+        self,
+        log: EventLog,
+        place: tuple[str, str],
+        *,
+        after: int,
+        silence_seconds: float = 60,
+        past_rests: bool = False,
     ) -> None:
         self.heard: list[Record | None] = []
         self._more = asyncio.Event()
-        following = log.follow(*place, after=after, silence_seconds=silence_seconds)
+        following = log.follow(
+            *place, after=after, silence_seconds=silence_seconds, past_rests=past_rests
+        )
         self.task = asyncio.create_task(self._listen(following))
 
     async def _listen(self, following: AsyncGenerator[Record | None]) -> None:
@@ -228,6 +240,66 @@ async def test_behind_the_end_of_a_run_there_is_nothing_to_wait_for(
     assert await Listener(log, (run.thread_id, run.id), after=0).ended() == []
 
 
+async def moved(
+    db: Database, log: EventLog, run: Run, to: RunStatus, record: Record, *, old: bytes
+) -> tuple[Run, bytes]:
+    """The run in its next state, in one write with the record that tells of it."""
+    run = structs.replace(run, status=to)
+    body = msgspec.json.encode(run)
+    assert await log.append(
+        *(run.thread_id, run.id, record), runs.replacing(run, old=old, new=body)
+    )
+    return run, body
+
+
+async def test_rests_that_the_run_has_left_are_passed_and_the_one_where_it_rests_ends_it(
+    db: Database, log: EventLog
+) -> None:
+    started = await stored_run(db, log)
+    place = (started.run.thread_id, started.run.id)
+    waits = record(3, 4, "thread.run.requires_action")
+    run, body = await moved(db, log, started.run, "requires_action", waits, old=started.body)
+    assert (await Listener(log, place, after=0, past_rests=True).ended())[-1] == waits
+    assert await Listener(log, place, after=4, past_rests=True).ended() == []
+    goes_on = record(5, 6, "thread.run.queued")
+    run, body = await moved(db, log, run, "queued", goes_on, old=body)
+    assert (await Listener(log, place, after=0).ended())[-1] == waits
+    listener = Listener(log, place, after=0, past_rests=True)
+    assert (await listener.has(3))[1:] == [waits, goes_on]
+    again = record(7, 7, "thread.run.requires_action")
+    await moved(db, log, run, "requires_action", again, old=body)
+    assert (await listener.ended())[3:] == [again]
+
+
+async def test_a_run_that_goes_on_while_its_rest_is_looked_at_is_followed(
+    db: Database, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its outputs come between the question whether it rests and the last look at its log."""
+    started = await stored_run(db, log)
+    place = (started.run.thread_id, started.run.id)
+    waits = record(3, 3, "thread.run.requires_action")
+    run, body = await moved(db, log, started.run, "requires_action", waits, old=started.body)
+    real_read = db.read
+    moves: list[tuple[RunStatus, Record]] = [
+        ("queued", record(4)),
+        ("failed", record(5, 5, "thread.run.failed")),
+    ]
+
+    async def read(sql: LiteralString, *arguments: Any) -> Any:
+        nonlocal run, body
+        rows = await real_read(sql, *arguments)
+        if sql == events.GOES_ON and moves:
+            status, next_record = moves.pop(0)
+            run, body = await moved(db, log, run, status, next_record, old=body)
+        return rows
+
+    monkeypatch.setattr(db, "read", read)
+    following = log.follow(*place, after=2, silence_seconds=60, past_rests=True)
+    heard = [each and each.first async for each in following]
+    assert heard == [3, 4, 5]
+    assert moves == []
+
+
 async def test_all_records_are_read_past_the_size_of_one_look(
     db: Database, log: EventLog, place: tuple[str, str]
 ) -> None:
@@ -237,29 +309,91 @@ async def test_all_records_are_read_past_the_size_of_one_look(
     assert [item.last for item in read] == list(range(2, 253))
 
 
+async def ended(
+    db: Database, log: EventLog, *, rested_at: int | None, records: int = 0
+) -> tuple[str, str]:
+    """A failed run whose log has so many records more; it rests since then, or waits."""
+    started = await stored_run(db, log)
+    run = started.run
+    for number in range(3, 3 + records):
+        await log.append(run.thread_id, run.id, record(number))
+    status: RunStatus = "requires_action" if rested_at is None else "failed"
+    run = structs.replace(run, status=status)
+    await db.write(runs.replacing(run, old=started.body, new=b"{}", rested_at=rested_at))
+    return run.thread_id, run.id
+
+
+async def logged(db: Database, place: tuple[str, str]) -> list[int]:
+    """The first numbers of the records in a run's log."""
+    return [item.first async for item in events.read_all(db, *place)]
+
+
 async def test_only_logs_of_runs_that_ended_long_ago_are_forgotten(
     db: Database, log: EventLog
 ) -> None:
-    async def logged(run_id: str) -> int:
-        rows = await db.read("SELECT COUNT(*) FROM events WHERE run_id = $1", run_id)
-        return int(rows[0][0])
-
     active = await stored_run(db, log)
-    ended = {}
-    for rested_at in (NOW, NOW + 10):
-        started = await stored_run(db, log)
-        run = move(started.run, "failed", now=NOW)
-        await db.write(runs.replacing(run, old=started.body, new=b"{}", rested_at=rested_at))
-        ended[rested_at] = run
-    for number in range(3, 603):
-        await log.append(ended[NOW].thread_id, ended[NOW].id, record(number))
+    kept = {
+        "under way": (active.run.thread_id, active.run.id),
+        "waits for outputs": await ended(db, log, rested_at=None, records=2),
+        "ended just now": await ended(db, log, rested_at=NOW + 10, records=2),
+    }
+    before = {name: await logged(db, place) for name, place in kept.items()}
+    old = await ended(db, log, rested_at=NOW, records=600)
+    await events.check_kept(db, *old)
     rounds = 0
     while await events.forget(db, rested_before=NOW + 10):
         rounds += 1
     assert rounds == 3  # 500 records, the rest, and the run off the list of those to look at
-    assert await logged(ended[NOW].id) == 0
-    assert await logged(ended[NOW + 10].id) == 1
-    assert await logged(active.run.id) == 1
-    assert await runs.get(db, PROJECT, ended[NOW].thread_id, ended[NOW].id) == b"{}"
+    assert await logged(db, old) == []
+    with pytest.raises(Forgotten, match=f"events of run '{old[1]}' are not kept"):
+        await events.check_kept(db, *old)
+    assert {name: await logged(db, place) for name, place in kept.items()} == before
+    for place in kept.values():
+        await events.check_kept(db, *place)
+    assert await runs.get(db, PROJECT, *old) == b"{}"
     with pytest.raises(NotFound):
-        await runs.get(db, PROJECT, ended[NOW].thread_id, active.run.id)
+        await runs.get(db, PROJECT, old[0], active.run.id)
+
+
+async def test_a_log_of_which_a_part_is_forgotten_has_lost_its_beginning(
+    db: Database, log: EventLog
+) -> None:
+    """So a listener sees at once that it is no whole one, whatever is left of it."""
+    places = [await ended(db, log, rested_at=NOW + n, records=200) for n in range(12)]
+    while await events.forget(db, rested_before=NOW + 60):
+        for place in places:
+            numbers = await logged(db, place)
+            assert len(numbers) in (0, 201) or numbers[0] > 1
+            if len(numbers) != 201:
+                with pytest.raises(Forgotten):
+                    await events.check_kept(db, *place)
+    assert [await logged(db, place) for place in places] == [[]] * len(places)
+
+
+async def test_cleaning_is_done_in_small_writes(
+    db: Database, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await ended(db, log, rested_at=NOW, records=400)
+    real_write = db.write
+    sizes = []
+
+    async def write(*statements: Statement) -> Any:
+        sizes.append(len(rows := await real_write(*statements)))
+        return rows
+
+    monkeypatch.setattr(db, "write", write)
+    while await events.forget(db, rested_before=NOW + 1):
+        pass
+    assert sum(sizes) >= 3 * 401
+    assert max(sizes) <= 500
+
+
+async def test_the_log_of_a_deleted_thread_is_not_called_forgotten(
+    db: Database, log: EventLog
+) -> None:
+    """Its streams end as they always did; for a new one the thread is not found."""
+    place = await ended(db, log, rested_at=NOW)
+    await threads.delete(db, PROJECT, place[0])
+    await db.write(Statement("DELETE FROM events WHERE run_id = $1", place[1]))
+    await events.check_kept(db, *place)

@@ -157,6 +157,9 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
         words = {"type": "string", "minLength": 1, "maxLength": MAX_QUERY_CHARACTERS}
         text = "Words, all of which a message has; those in quotes as they stand."
         parameters.append({**_query("q", words, text), "required": True})
+    if operation.answers is None:
+        text = "The number of the event behind which the stream begins; wins over the header."
+        parameters.append(_query("starting_after", {"type": "integer", "minimum": 0}, text))
     if operation.has_include:
         items = {"type": "string", "enum": list(get_args(Include))}
         parameters.append(
@@ -180,6 +183,9 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
         key = {"type": "string", "maxLength": 255}
         text = "Sent again within 24 hours with the same request, the first answer comes again."
         parameters.append(_header("Idempotency-Key", key, text))
+    if operation.answers is None:
+        text = "The id of the last event that arrived: the stream begins behind it."
+        parameters.append(_header("Last-Event-ID", {"type": "integer", "minimum": 0}, text))
     if operation.locks:
         wish = {"type": "string", "enum": ["reject", "wait", "retry"]}
         text = "What to do while a run holds the thread; the server's setting, unless told."
@@ -195,10 +201,11 @@ def _header(name: str, schema: Schema, description: str) -> dict[str, Any]:
 
 
 def _answer(operation: Operation) -> dict[str, Any]:
-    name = operation.answers.__name__
-    schema = _ref(_list_name(name) if operation.lists else name)
-    content = {"application/json": {"schema": schema}}
-    if operation.streams:
+    content = {}
+    if operation.answers is not None:
+        name = operation.answers.__name__
+        content = _json(_ref(_list_name(name) if operation.lists else name))
+    if operation.streams or operation.answers is None:
         content["text/event-stream"] = {"schema": _ref("StreamEvent")}
     return {"description": operation.summary, "content": content}
 
@@ -239,7 +246,8 @@ def _json(schema: Schema) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Schema]:
     asked = [operation.asks for operation in OPERATIONS if operation.asks is not None]
-    answered = [ErrorBody, StepDelta, MessageDelta, *(row.answers for row in OPERATIONS)]
+    shown = [operation.answers for operation in OPERATIONS if operation.answers is not None]
+    answered = [ErrorBody, StepDelta, MessageDelta, *shown]
     _, made = msgspec.json.schema_components([*asked, *answered], ref_template=REF)
     # Python's end of text is written `$` in the dialect of JSON schemas.
     schemas: dict[str, Schema] = msgspec.json.decode(encode(made).replace(rb'\\Z"', b'$"'))
@@ -251,7 +259,7 @@ def _schemas() -> dict[str, Schema]:
             schemas[kind.cls.__name__]["required"] = tag + _always_there(kind)
     schemas["StreamEvent"] = _event_schema()
     for operation in OPERATIONS:
-        if operation.lists is not None:
+        if operation.lists is not None and operation.answers is not None:
             name = operation.answers.__name__
             schemas[_list_name(name)] = _list_schema(name)
     return schemas

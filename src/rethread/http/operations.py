@@ -57,7 +57,7 @@ class Operation(NamedTuple):
     id: str
     route: str
     summary: str
-    answers: type[Struct]
+    answers: type[Struct] | None  # None: an event stream and nothing else
     asks: type[Asked] | None = None
     lists: Prefix | None = None
     streams: bool = False  # an event stream instead, where the body says `stream`
@@ -174,6 +174,13 @@ OPERATIONS: Final = (
     Operation("getRun", f"GET {R}", "Retrieve a run", Run),
     Operation("modifyRun", f"POST {R}", "Modify the metadata of a run", Run, asks=ModifyRun),
     Operation("cancelRun", f"POST {R}/cancel", "Cancel a run", Run),
+    Operation(
+        "followRunEvents",
+        f"GET {R}/events",
+        "Replay and follow a run's events, from the first one on or behind any",
+        None,
+        is_extension=True,
+    ),
     Operation(
         "listRunSteps", f"GET {R}/steps", "List a run's steps", Step, lists="step", has_include=True
     ),

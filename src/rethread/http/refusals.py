@@ -19,6 +19,8 @@ def refusal(problem: errors.RethreadError) -> Reply:
             return Reply(error_body(message, param="model", code="model_not_found"), 404)
         case errors.NotFound():
             return Reply(error_body(message), 404)
+        case errors.Forgotten():
+            return Reply(error_body(message, code="events_expired"), 404)
         # Never 409 for a lock: the stock SDKs send those again, three times in all.
         case errors.Conflict():
             return Reply(error_body(message), 400)

@@ -44,6 +44,7 @@ ROUTES: Final = (
     Route("GET", "/threads/{thread_id}/runs/{run_id}", runs.retrieve),
     Route("POST", "/threads/{thread_id}/runs/{run_id}", runs.modify),
     Route("POST", "/threads/{thread_id}/runs/{run_id}/cancel", runs.cancel),
+    Route("GET", "/threads/{thread_id}/runs/{run_id}/events", runs.follow_events),
     Route("GET", "/threads/{thread_id}/runs/{run_id}/steps", runs.list_steps),
     Route("GET", "/threads/{thread_id}/runs/{run_id}/steps/{step_id}", runs.retrieve_step),
     Route(

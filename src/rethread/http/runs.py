@@ -24,12 +24,12 @@ from rethread.http.codec import (
     reply,
 )
 from rethread.http.request import Reply, Request, Response
-from rethread.http.stream import follow
+from rethread.http.stream import follow, starting_after
 from rethread.http.threads import thread_id_of
 from rethread.runs import commands
 from rethread.runs.commands import Started, rest_topic
 from rethread.runs.lifecycle import AT_REST
-from rethread.store import runs, steps
+from rethread.store import events, runs, steps
 
 # Read once by the SDKs' poll helpers, from the first answer that is not at rest. Their next
 # request is held anyway; others come again soon enough with it.
@@ -122,6 +122,15 @@ async def submit_tool_outputs(request: Request) -> Response:
         dispatch=request.services.dispatch,
     )
     return _started_response(request, asked, started)
+
+
+async def follow_events(request: Request) -> Response:
+    """GET /threads/{thread_id}/runs/{run_id}/events: from the first one on, or behind any."""
+    after = starting_after(request)
+    thread_id, run_id = _ids(request)
+    await runs.get(request.db, request.project, thread_id, run_id)
+    await events.check_kept(request.db, thread_id, run_id)
+    return follow(request.services, thread_id, run_id, after=after, past_rests=True)
 
 
 async def list_steps(request: Request) -> Response:

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from rethread.contract.events import RESTING, rendered_name, rendered_number
+from rethread.errors import Forgotten
 from rethread.store.database import Database, Statement
 
 # A record that begins where another does is a second writer's: refused, whoever it is. So is
@@ -58,7 +59,11 @@ UPDATE runs SET rested_at = NULL
                     WHERE events.thread_id = runs.thread_id AND events.run_id = runs.id)
 RETURNING id
 """
-BEGINNING = "SELECT 1 FROM events WHERE thread_id = $1 AND run_id = $2 AND first = 1"
+IS_FORGOTTEN = """
+SELECT 1 FROM threads
+ WHERE id = $1
+   AND NOT EXISTS (SELECT 1 FROM events WHERE thread_id = $1 AND run_id = $2 AND first = 1)
+"""
 GOES_ON = """
 SELECT 1 FROM runs WHERE thread_id = $1 AND id = $2
    AND status IN ('queued', 'in_progress', 'cancelling')
@@ -207,9 +212,10 @@ async def last_number(db: Database, thread_id: str, run_id: str) -> int:
     return int(rows[0][0])
 
 
-async def is_kept(db: Database, thread_id: str, run_id: str) -> bool:
-    """Whether the run's log is there, as it is until it is forgotten: whole, or not at all."""
-    return bool(await db.read(BEGINNING, thread_id, run_id))
+async def check_kept(db: Database, thread_id: str, run_id: str) -> None:
+    """Forgotten when the time is over that the run's log is kept; it is gone as a whole then."""
+    if await db.read(IS_FORGOTTEN, thread_id, run_id):
+        raise Forgotten(f"The events of run '{run_id}' are not kept any longer.")
 
 
 async def read(db: Database, thread_id: str, run_id: str, *, after: int) -> list[Record]:
