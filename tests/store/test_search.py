@@ -24,7 +24,7 @@ INDEX: Final = ("unindexed_messages", "message_texts")
 
 async def indexed(db: Database) -> None:
     """Return when the index is up to date."""
-    while (await search.index_some(db)).has_more:
+    while (await search.index_some(db, rest_times=0)).has_more:
         pass
 
 

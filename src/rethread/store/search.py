@@ -7,6 +7,7 @@ never shows, whatever the index still has. Results are in the order of the queue
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -21,6 +22,7 @@ from rethread.store.words import Phrase, words_of
 Dialect = Literal["sqlite", "postgresql"]
 
 AT_ONCE: Final = 50  # messages; bounds how long other writes wait for theirs
+REST_TIMES: Final = 9  # as long as it took: requests go first, and a backlog can wait
 CLAIM_MILLISECONDS: Final = 30_000
 PURGED_AT_ONCE: Final = 500
 # What PostgreSQL's index can hold of a message, and so what either holds: places in a text
@@ -147,8 +149,12 @@ class Indexed(NamedTuple):
     failed: Mapping[str, Exception]  # messages that cannot be found, by id
 
 
-async def index_some(db: Database) -> Indexed:
-    """Bring the index up to date with a few messages; one that cannot be keeps no other out."""
+async def index_some(db: Database, *, rest_times: float = REST_TIMES) -> Indexed:
+    """Bring the index up to date with a few messages; one that cannot be keeps no other out.
+
+    Where more wait, it rests before it returns.
+    """
+    started = time.monotonic()
     claimed = sorted(await db.write(Statement(CLAIM)))
     if not claimed:
         return Indexed(False, {})
@@ -163,7 +169,10 @@ async def index_some(db: Database) -> Indexed:
         raise
     except Exception:
         await _one_by_one(db, claimed, changes, failed)
-    return Indexed(len(claimed) == AT_ONCE, failed)
+    has_more = len(claimed) == AT_ONCE
+    if has_more:
+        await asyncio.sleep(rest_times * (time.monotonic() - started))
+    return Indexed(has_more, failed)
 
 
 async def forget_some(db: Database, thread_id: str) -> bool:
