@@ -1,6 +1,7 @@
 """Event streams read over plain HTTP, byte for byte; and the stock SDK's way to resume one."""
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 import httpx2
@@ -36,6 +37,19 @@ class Place:
         return httpx2.get(
             f"{self.url}/events", params=query, headers=headers, timeout=TIMEOUT_SECONDS
         )
+
+    def listen(self, heard: Callable[[bytes], None], *, last_event_id: int = 0) -> bytes:
+        """All that the stream gives behind an event; `heard` is called with each piece."""
+        pieces = []
+        with httpx2.stream(
+            *("GET", f"{self.url}/events"),
+            headers={"Last-Event-ID": str(last_event_id)},
+            timeout=TIMEOUT_SECONDS,
+        ) as stream:
+            for piece in stream.iter_bytes():
+                pieces.append(piece)
+                heard(b"".join(pieces))
+        return b"".join(pieces)
 
     def submit(self, output: str, *, is_stream: bool) -> bytes:
         """The answer to the outputs of all the calls that wait."""

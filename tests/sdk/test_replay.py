@@ -2,11 +2,14 @@
 
 import time
 
+import httpx2
 import pytest
 from openai import NotFoundError
 
 from tests.conftest import StartServer
-from tests.sdk.clients import sync_client
+from tests.fakes.model_server import ModelServer
+from tests.fakes.replies import Gate, text
+from tests.sdk.clients import TIMEOUT_SECONDS, sync_client
 from tests.sdk.streams import (
     ASKED,
     DONE,
@@ -131,3 +134,29 @@ def test_a_log_of_which_a_part_is_gone_counts_as_gone(start_server: StartServer)
     place, _ = started(server)
     server.ask(f"DELETE FROM events WHERE first = 1 AND run_id = '{place.path.split('/')[-1]}'")
     assert place.ask(after=5).json()["error"]["code"] == "events_expired"
+
+
+def test_a_log_that_goes_while_it_is_read_breaks_the_stream_and_does_not_end_it(
+    start_server: StartServer, model_server: ModelServer
+) -> None:
+    """Whoever took it for the end would miss the rest and not know."""
+    server = start_server("--upstream", model_server.url, "--keep-alive-seconds", "0.2")
+    gate = Gate()
+    model_server.replies.append(text("One ", "two ").then(gate, after=1))
+    with sync_client(server) as client:
+        assistant = client.beta.assistants.create(model="fake-model", instructions="Count.")
+        run = client.beta.threads.create_and_run(assistant_id=assistant.id)
+    place = Place(server, run.thread_id, run.id)
+    gate.arrived.result(TIMEOUT_SECONDS)
+
+    def forget(heard: bytes) -> None:
+        assert b"[DONE]" not in heard
+        if b"One " in heard:
+            server.ask(f"DELETE FROM events WHERE run_id = '{run.id}'")
+            server.ask(f"UPDATE runs SET status = 'completed' WHERE id = '{run.id}'")
+
+    try:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            place.listen(forget)
+    finally:
+        gate.open()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
@@ -24,12 +25,12 @@ def test_what_comes_behind_a_rest_is_followed_to_the_next_one(scripted: Scripted
     place, asking = started(scripted.server, model="fake-model", thread={"messages": ASKED})
     place.submit("Sunny.", is_stream=False)
     gate.arrived.result(TIMEOUT_SECONDS)
-    with httpx2.stream("GET", f"{place.url}/events", timeout=TIMEOUT_SECONDS) as stream:
-        heard = b""
-        for piece in stream.iter_bytes():
-            heard += piece
-            if heard.count(b"event: thread.run.step.delta") >= 2:
-                gate.open()
+
+    def go_on(heard: bytes) -> None:
+        if b"call_r" in heard:
+            gate.open()
+
+    heard = place.listen(go_on)
     assert names(heard).count("thread.run.requires_action") == 2
     assert heard.replace(KEEP_ALIVE, b"") == place.events()
     answering = place.submit("Rain.", is_stream=True)
@@ -46,42 +47,39 @@ def test_a_stream_is_resumed_while_its_run_is_under_way(scripted: Scripted) -> N
     gate.arrived.result(TIMEOUT_SECONDS)
     until_two = _read_until(place, b"two ")
     until = numbers(until_two)[-1]
-    with httpx2.stream(
-        "GET", f"{place.url}/events", headers={"last-event-id": str(until)}, timeout=TIMEOUT_SECONDS
-    ) as stream:
-        rest = b""
-        for piece in stream.iter_bytes():
-            rest += piece
-            if rest.count(KEEP_ALIVE) == 2:
-                gate.open()
+
+    def go_on(heard: bytes) -> None:
+        if heard.count(KEEP_ALIVE) >= 2:
+            gate.open()
+
+    rest = place.listen(go_on, last_event_id=until)
+    assert rest.startswith(2 * KEEP_ALIVE)
     assert KEEP_ALIVE + b"\n" not in rest
     assert until_two + rest.replace(KEEP_ALIVE, b"") == place.events()
     assert names(rest)[-2:] == ["thread.run.completed", "done"]
 
 
-def test_a_number_that_the_run_has_not_reached_yet_is_waited_for(scripted: Scripted) -> None:
+async def test_a_number_that_the_run_has_not_reached_yet_is_waited_for(scripted: Scripted) -> None:
     gate = Gate()
     scripted.model.replies.append(text("One ", "two ").then(gate, after=1))
     run = _started_quietly(scripted)
     place = Place(scripted.server, run.thread_id, run.id)
     gate.arrived.result(TIMEOUT_SECONDS)
     so_far = numbers(_read_until(place, b"One "))[-1]
-    streams: dict[int, bytes] = {}
-    for ahead in (so_far + 2, so_far + 1000):
-        with httpx2.stream(
-            *("GET", f"{place.url}/events"),
-            params={"starting_after": ahead},
-            timeout=TIMEOUT_SECONDS,
-        ) as stream:
-            pieces = stream.iter_bytes()
-            heard = next(pieces)
-            assert heard == KEEP_ALIVE
-            if ahead > so_far + 2:
-                gate.open()
-                streams[ahead] = b"".join(pieces)
-    whole = place.events()
-    assert streams[so_far + 1000].replace(KEEP_ALIVE, b"") == b"id: %d\n" % (so_far + 1000) + DONE
-    assert place.events(so_far + 2) == b"".join(records(whole)[so_far + 2 :])
+
+    def wait_for_it(ahead: int) -> bytes:
+        return place.listen(lambda heard: silent[ahead].set(), last_event_id=ahead)
+
+    silent = {so_far + 1: threading.Event(), so_far + 1000: threading.Event()}
+    waiting = [asyncio.create_task(asyncio.to_thread(wait_for_it, ahead)) for ahead in silent]
+    for event in silent.values():
+        assert await asyncio.to_thread(event.wait, TIMEOUT_SECONDS)
+    gate.open()
+    next_one, far_off = [
+        stream.replace(KEEP_ALIVE, b"") for stream in await asyncio.gather(*waiting)
+    ]
+    assert next_one == b"".join(records(place.events())[so_far + 1 :])
+    assert far_off == b"id: %d\n" % (so_far + 1000) + DONE
 
 
 class Handler(AssistantEventHandler):
@@ -181,12 +179,12 @@ def test_the_stream_of_a_cancelled_run_ends_as_it_ended(scripted: Scripted) -> N
     run = _started_quietly(scripted)
     place = Place(scripted.server, run.thread_id, run.id)
     gate.arrived.result(TIMEOUT_SECONDS)
-    with httpx2.stream("GET", f"{place.url}/events", timeout=TIMEOUT_SECONDS) as stream:
-        heard = b""
-        for piece in stream.iter_bytes():
-            if b"One " in piece:
-                httpx2.post(f"{place.url}/cancel")
-            heard += piece
+
+    def cancel(heard: bytes) -> None:
+        if b"One " in heard and b"cancelling" not in heard:
+            httpx2.post(f"{place.url}/cancel")
+
+    heard = place.listen(cancel)
     gate.open()
     assert names(heard)[-2:] == ["thread.run.cancelled", "done"]
     assert heard.replace(KEEP_ALIVE, b"") == place.events()
@@ -204,10 +202,10 @@ def _read_until(place: Place, text: bytes) -> bytes:
     heard = b""
     with httpx2.stream("GET", f"{place.url}/events", timeout=TIMEOUT_SECONDS) as stream:
         for piece in stream.iter_bytes():
-            heard += piece
+            heard += piece.replace(KEEP_ALIVE, b"")
             if text in heard:
                 break
-    return heard.replace(KEEP_ALIVE, b"")[: heard.replace(KEEP_ALIVE, b"").rindex(b"\n\n") + 2]
+    return heard[: heard.rindex(b"\n\n") + 2]
 
 
 async def _broken_after(
