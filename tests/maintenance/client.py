@@ -13,7 +13,8 @@ from tests.server import ServerProcess
 class Client:
     """One connection to a server."""
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: ServerProcess, *, key: str = "any") -> None:
+        self._headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
         self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
 
     def get(self, path: str) -> bytes:
@@ -24,9 +25,31 @@ class Client:
         """The object that was made."""
         return json.loads(self.ask("POST", path, json.dumps(body)))
 
-    def ask(self, method: str, path: str, body: str | None = None) -> bytes:
+    def list(self, path: str) -> list[Any]:
+        """The objects of a list of at most 100."""
+        listed = json.loads(self.get(f"{path}?limit=100&order=asc"))
+        assert not listed["has_more"]
+        return list(listed["data"])
+
+    def everything(self) -> dict[str, bytes]:
+        """What each path gives that leads to something, from the lists on downwards."""
+        paths = ["/assistants?limit=100", "/threads?limit=100"]
+        paths += [f"/assistants/{each['id']}" for each in self.list("/assistants")]
+        for thread in self.list("/threads"):
+            at = f"/threads/{thread['id']}"
+            messages, runs = self.list(f"{at}/messages"), self.list(f"{at}/runs")
+            paths += [at, f"{at}/messages", f"{at}/runs"]
+            paths += [f"{at}/messages?limit=2&after={each['id']}" for each in messages]
+            paths += [f"{at}/messages/{each['id']}" for each in messages]
+            for run in runs:
+                of_run = f"{at}/runs/{run['id']}"
+                paths += [of_run, f"{of_run}/steps", f"{of_run}/events"]
+                paths += [f"{of_run}/steps/{each['id']}" for each in self.list(f"{of_run}/steps")]
+        return {path: self.get(path) for path in paths}
+
+    def ask(self, method: str, path: str, body: str | None = None, **more_headers: str) -> bytes:
         """The body of the answer, which must be a good one."""
-        headers = {"content-type": "application/json"} if body else {}
+        headers = self._headers | more_headers
         self._connection.request(method, f"/v1{path}", body=body, headers=headers)
         answer = self._connection.getresponse()
         answered = answer.read()
@@ -70,9 +93,9 @@ class Writing:
 
 
 @contextmanager
-def connected(server: ServerProcess) -> Iterator[Client]:
+def connected(server: ServerProcess, *, key: str = "any") -> Iterator[Client]:
     """A client of the server."""
-    client = Client(server)
+    client = Client(server, key=key)
     try:
         yield client
     finally:
