@@ -12,6 +12,7 @@ from rethread.store import leases
 from rethread.store.database import Database
 from rethread.store.events import EventLog
 from rethread.store.leases import Lease
+from rethread.store.servers import Server
 from rethread.workers import Workers
 
 
@@ -26,7 +27,12 @@ def new_workers(db: Database, *, max_concurrent_runs: int) -> Workers:
         count_tokens=len,
         clock=time.time,
     )
-    return Workers(engine, max_concurrent_runs=max_concurrent_runs, event_retention_seconds=3600)
+    return Workers(
+        engine,
+        Server("server_a", "here"),
+        max_concurrent_runs=max_concurrent_runs,
+        event_retention_seconds=3600,
+    )
 
 
 def is_held(workers: Workers) -> bool:

@@ -3,12 +3,16 @@
 import asyncio
 import fcntl
 import logging
+import multiprocessing
+import secrets
 import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
 from typing import IO, Any, Final
 
 import uvloop
@@ -32,6 +36,8 @@ from rethread.store import keys
 from rethread.store.database import Database, latest_version, open_database, version
 from rethread.store.events import EventLog
 from rethread.store.keys import CreatedKey, KeyInfo
+from rethread.store.servers import Server as Process
+from rethread.supervisor import supervise
 from rethread.workers import Workers
 
 __all__ = ["CreatedKey", "KeyInfo", "create_key", "list_keys", "revoke_key", "serve"]
@@ -46,9 +52,35 @@ SWITCH_SECONDS: Final = 0.0005
 def serve(settings: Settings) -> int:
     """Serve until told to stop; the process's exit code."""
     check_upstream_key(settings)
+    if settings.workers == 1:
+        _set_up(settings)
+        return uvloop.run(_serve(settings))
+    if settings.database_url is None:
+        raise Misconfigured(
+            f"{settings.workers} workers need PostgreSQL, as a SQLite file has one writer: name a "
+            "database with --database-url"
+        )
+    _set_up(settings)
+    with closing(_listen(settings)) as listening:
+        asyncio.run(_prepare(settings, listening))
+        return supervise(settings.workers, _serve_as_one_of_many, settings, listening)
+
+
+def _serve_as_one_of_many(settings: Settings, listening: socket.socket, index: int) -> int:
+    _set_up(settings)
+    return uvloop.run(_serve(settings, listening, index))
+
+
+def _set_up(settings: Settings) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     logs.set_up(format=settings.log_format, level=settings.log_level)
-    return uvloop.run(_serve(settings))
+
+
+async def _prepare(settings: Settings, listening: socket.socket) -> None:
+    """What is done and said once for all processes: refusals, the schema, the greeting."""
+    async with _database(settings) as db:
+        await _check_closed_to_strangers(settings, db)
+        await _greet(settings, listening, db)
 
 
 async def create_key(settings: Settings, *, project: str, label: str | None) -> CreatedKey:
@@ -69,16 +101,22 @@ async def revoke_key(settings: Settings, key_id: str) -> bool:
         return await keys.revoke(db, key_id, now=int(time.time()))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(
+    settings: Settings, shared: socket.socket | None = None, index: int | None = None
+) -> int:
+    """Serve until told to stop; on a socket that others serve too, or on one of its own."""
     started = time.monotonic()
     async with AsyncExitStack() as stack:
-        stack.enter_context(_only_server(settings))
+        if settings.database_url is None:
+            stack.enter_context(_only_server(settings))
         db = await stack.enter_async_context(_database(settings))
         await _check_closed_to_strangers(settings, db)
         provider = _provider(settings)
         stack.push_async_callback(provider.aclose)
+        listening = shared or _listen(settings)
+        stack.callback(listening.close)
         log = EventLog(db)
-        workers = _workers(settings, db, log, provider)
+        workers = _workers(settings, db, log, provider, _place(listening, index))
         deliveries = Deliveries()
         guard = Guard(
             _services(settings, db, log, provider, workers.dispatch),
@@ -88,12 +126,11 @@ async def _serve(settings: Settings) -> int:
         server = new_server(
             guard, deliveries=deliveries, grace_seconds=settings.shutdown_grace_seconds
         )
-        listening = _listen(settings)
-        stack.callback(listening.close)
         await workers.start()
         stopping = _Stopping(server, workers, grace_seconds=settings.shutdown_grace_seconds)
         asyncio.get_running_loop().run_in_executor(None, tokens.count, "warm up")
-        _greet(settings, listening, is_open=settings.allow_anonymous or not await keys.any_made(db))
+        if shared is None:
+            await _greet(settings, listening, db)
         fields = {"seconds": round(time.monotonic() - started, 3)}
         logger.info("listening", extra={"fields": fields})
         probing = asyncio.create_task(_probe(settings, provider))
@@ -106,7 +143,11 @@ async def _serve(settings: Settings) -> int:
 
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[Database]:
-    db = await open_database(settings.data_dir, settings.database_url)
+    db = await open_database(
+        settings.data_dir,
+        settings.database_url,
+        timeout_seconds=settings.database_timeout_seconds,
+    )
     try:
         yield db
     finally:
@@ -126,7 +167,24 @@ def _provider(settings: Settings) -> Provider:
     )
 
 
-def _workers(settings: Settings, db: Database, log: EventLog, provider: Provider) -> Workers:
+def _place(listening: socket.socket, index: int | None) -> Process:
+    """Which process it is, of those that share the database.
+
+    Nothing else can run on this machine, since it was started, at this address: so what did has
+    died. A container has a host name of its own.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        boot = f"{uuid.getnode():x}"
+    host, port = listening.getsockname()[:2]
+    home = f"{socket.gethostname()} {boot} {host}:{port} {index or 0}"
+    return Process(id=secrets.token_hex(8), home=home)
+
+
+def _workers(
+    settings: Settings, db: Database, log: EventLog, provider: Provider, server: Process
+) -> Workers:
     engine = Engine(
         db=db,
         log=log,
@@ -134,10 +192,11 @@ def _workers(settings: Settings, db: Database, log: EventLog, provider: Provider
         resolve_model=settings.model_for,
         context_window=lambda model: settings.context_window_for(settings.model_for(model)),
         count_tokens=tokens.count,
-        clock=time.time,
+        clock=db.now,
     )
     return Workers(
         engine,
+        server,
         max_concurrent_runs=settings.max_concurrent_runs,
         event_retention_seconds=settings.event_retention_hours * 3600,
     )
@@ -167,7 +226,7 @@ def _services(
         return await _readiness(settings, db)
 
     options = _options(settings)
-    return Services(db, log, dispatch, list_models, find_alias, check_ready, time.time, options)
+    return Services(db, log, dispatch, list_models, find_alias, check_ready, db.now, options)
 
 
 def _options(settings: Settings) -> Options:
@@ -268,13 +327,21 @@ class _Stopping:
         self._grace_seconds = grace_seconds
         self._until: float | None = None
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._heed)
+        loop.add_signal_handler(signal.SIGTERM, self._heed)
+        supervisor = multiprocessing.parent_process()
+        if supervisor is None:
+            loop.add_signal_handler(signal.SIGINT, self._heed)
+        else:  # it passes a Ctrl-C on, and a process that has lost it goes too
+            loop.add_reader(supervisor.sentinel, self._heed_end, supervisor.sentinel)
 
     async def stop_workers(self) -> None:
         """Return when the runs are done, handed back after the grace, or after a second signal."""
         left = (self._until or 0.0) - time.monotonic()
         await self._workers.stop(grace_seconds=max(0.0, left))
+
+    def _heed_end(self, sentinel: int) -> None:
+        asyncio.get_running_loop().remove_reader(sentinel)
+        self._heed()
 
     def _heed(self) -> None:
         if self._until is not None:
@@ -287,8 +354,10 @@ class _Stopping:
         logger.info("stopping, at once on a second signal", extra={"fields": fields})
 
 
-def _greet(settings: Settings, listening: socket.socket, *, is_open: bool) -> None:
+async def _greet(settings: Settings, listening: socket.socket, db: Database) -> None:
     """What a person wants to know, on standard output, with a conversation to paste."""
+    is_open = settings.allow_anonymous or not await keys.any_made(db)
+    place = settings.data_dir if settings.database_url is None else db.place
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}/v1"
@@ -298,7 +367,7 @@ def _greet(settings: Settings, listening: socket.socket, *, is_open: bool) -> No
     print(
         f"rethread listens on  {url}\n"
         f"model server         {served}\n"
-        f"data                 {settings.data_dir}\n\n"
+        f"data                 {place}\n\n"
         "Try it in Python (pip install openai):\n\n"
         f'    import openai; client = openai.OpenAI(base_url="{url}", api_key="{key}")\n'
         "    run = client.beta.threads.create_and_run_poll("

@@ -2,27 +2,31 @@
 
 Runs are claimed first come, first served, a bounded number at once. A cancelled or overdue run
 has nothing to wait for and is claimed past that bound. Nothing here depends on a wake-up: one
-that is lost costs a second.
+that is lost costs a second. Servers that share a database take over from one that has died.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 from rethread.errors import RethreadError
+from rethread.runs.commands import Driver, interrupt_topic
 from rethread.runs.driver import Engine, drive
-from rethread.store import answers, events, leases, pages, runs, search, threads
+from rethread.store import answers, events, leases, pages, runs, search, servers, threads
 from rethread.store.database import Database, Statement
 from rethread.store.leases import Lease
 from rethread.store.runs import StoredRun
+from rethread.store.servers import Server
 
 logger = logging.getLogger("rethread.workers")
 
 LOOK_EVERY_SECONDS: Final = 1.0
 REST_AFTER_FAILURE_SECONDS: Final = 1.0
 TOMBSTONES_KEPT_SECONDS: Final = 24 * 60 * 60
+WATCH_EVERY_SECONDS: Final = 1.0
 
 
 class Chore(NamedTuple):
@@ -37,9 +41,15 @@ class Workers:
     """The drivers and chores of one process."""
 
     def __init__(
-        self, engine: Engine, *, max_concurrent_runs: int, event_retention_seconds: float
+        self,
+        engine: Engine,
+        server: Server,
+        *,
+        max_concurrent_runs: int,
+        event_retention_seconds: float,
     ) -> None:
         self._engine = engine
+        self._server = server
         self._max_concurrent_runs = max_concurrent_runs
         self._event_retention_seconds = event_retention_seconds
         self._driving: set[asyncio.Task[None]] = set()
@@ -48,6 +58,7 @@ class Workers:
         self._queued = 0  # how many there were of those
         self._is_queue_empty = False
         self._loops: list[asyncio.Task[None]] = []
+        self._beating: list[asyncio.Task[None]] = []
 
     @property
     def db(self) -> Database:
@@ -60,7 +71,12 @@ class Workers:
 
     async def start(self) -> None:
         """Take up what an earlier process left, then work until stopped."""
-        if count := await leases.release_all(self.db):
+        if self._is_alone:
+            count = await leases.release_all(self.db)
+        else:
+            count = len(await servers.join(self.db, self._server))
+            self._beating = [asyncio.create_task(self._keep_alive())]
+        if count:
             logger.info("runs taken up again", extra={"fields": {"count": count}})
         self._loops = [asyncio.create_task(self._claim_for_ever())]
         self._loops += [asyncio.create_task(self._repeat(chore)) for chore in CHORES]
@@ -72,6 +88,16 @@ class Workers:
         if self._driving:
             await asyncio.wait(self._driving, timeout=grace_seconds)
         await _cancel(list(self._driving))
+        await _cancel(self._beating)  # not before: others would take over what is under way
+        if not self._is_alone:
+            with suppress(RethreadError):  # a database that is away learns it by our silence
+                await servers.leave(self.db, self._server)
+                self.db.notify(leases.TOPIC)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether no other server can share the database."""
+        return self.db.look_again_seconds is None
 
     @property
     def driving(self) -> int:
@@ -94,8 +120,35 @@ class Workers:
                     await asyncio.sleep(REST_AFTER_FAILURE_SECONDS)
                 await wakeup.wait(timeout_seconds=LOOK_EVERY_SECONDS)
 
+    async def _keep_alive(self) -> None:
+        """Renew this server's claims, and take over from servers that do not renew theirs.
+
+        After a time when the database was away, everybody has been silent: then the others get
+        as long to be heard again as they are given otherwise.
+        """
+        beaten = in_touch_since = time.monotonic()
+        while True:
+            try:
+                if time.monotonic() - beaten >= servers.BEAT_SECONDS:
+                    await servers.beat(self.db, self._server)
+                    if time.monotonic() - beaten > 2 * servers.BEAT_SECONDS:
+                        in_touch_since = time.monotonic()
+                    beaten = time.monotonic()
+                for run_id in await servers.urgent_runs(self.db, self._server):
+                    self.db.notify(interrupt_topic(run_id))
+                if time.monotonic() - in_touch_since > servers.SILENCE_SECONDS:
+                    await self._take_over()
+            except Exception as problem:
+                _log_failure("keeping alive failed", problem)
+            await asyncio.sleep(WATCH_EVERY_SECONDS)
+
+    async def _take_over(self) -> None:
+        if taken := await servers.take_back(self.db):
+            logger.warning("runs taken over", extra={"fields": {"count": len(taken)}})
+            self.db.notify(leases.TOPIC)
+
     @contextmanager
-    def dispatch(self) -> Iterator[Callable[[Lease, StoredRun | None], None] | None]:
+    def dispatch(self) -> Iterator[Driver | None]:
         """Hold a driver for a run that is about to be queued; None if others wait, or all work."""
         is_held = self._is_queue_empty and self._is_driver_free()
         self._is_queue_empty = is_held  # a run that is not held for waits in the queue
@@ -103,7 +156,7 @@ class Workers:
         self._queueing += not is_held
         self._queued += not is_held
         try:
-            yield self._begin if is_held else None
+            yield Driver(self._server.id, self._begin) if is_held else None
         finally:
             self._reserved -= is_held
             self._queueing -= not is_held
@@ -117,7 +170,7 @@ class Workers:
             queued, was_calm = self._queued, self._queueing == 0
             self._reserved += any_run  # for what the claim may bring
             try:
-                lease = await leases.claim(self.db, urgent_only=not any_run)
+                lease = await leases.claim(self.db, server=self._server.id, urgent_only=not any_run)
             finally:
                 self._reserved -= any_run
             if lease is None:

@@ -8,8 +8,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
+import pytest
 from openai import APIConnectionError, OpenAI
 from openai.types.beta.threads import Run
 
@@ -265,10 +265,13 @@ def assert_quiet(server: ServerProcess) -> None:
     assert not [line for line in server.log if "Traceback" in line or " error " in line]
 
 
-def refused_start(data_dir: Path) -> str:
-    """What a server that must not start says."""
+def refused_start(server: ServerProcess) -> str:
+    """What another server with the same data says, which must not start."""
+    place = ["--data-dir", str(server.data_dir)]
+    if server.database_url is not None:
+        place += ["--database-url", server.database_url]
     ended = subprocess.run(
-        [sys.executable, "-m", "rethread", "serve", "--port", "0", "--data-dir", str(data_dir)],
+        [sys.executable, "-m", "rethread", "serve", "--port", "0", *place],
         capture_output=True,
         text=True,
         timeout=30,
@@ -280,13 +283,11 @@ def refused_start(data_dir: Path) -> str:
     return line
 
 
-def test_a_second_server_on_the_same_data_is_refused(
-    start_server: StartServer,
-) -> None:
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_second_server_on_one_file_is_refused(start_server: StartServer) -> None:
     server = start_server()
-    assert f"another rethread serves the data directory {server.data_dir}" in refused_start(
-        server.data_dir
-    )
+    said = f"another rethread serves the data directory {server.data_dir}"
+    assert said in refused_start(server)
     assert server.process.poll() is None
 
 
@@ -294,9 +295,7 @@ def test_data_of_a_newer_rethread_is_refused(start_server: StartServer) -> None:
     server = start_server()
     assert server.terminate() == 0
     server.ask("INSERT INTO schema_versions VALUES (9999, 'of the future')")
-    assert "was made by a newer rethread (its schema is version 9999" in refused_start(
-        server.data_dir
-    )
+    assert "was made by a newer rethread (its schema is version 9999" in refused_start(server)
 
 
 def test_a_run_that_never_survives_is_given_up(

@@ -187,7 +187,8 @@ class Guard:
             raise locked
         with request.db.listen(rest_topic(locked.run_id)) as wakeup:
             if await repeats.holds_thread(request.db, locked.run_id, request.path_params):
-                await wakeup.wait(timeout_seconds=left)
+                look_again = request.db.look_again_seconds or left
+                await wakeup.wait(timeout_seconds=min(left, look_again))
         # What is written now was not written when it was asked for.
         request.now = int(self._services.clock())
         return None

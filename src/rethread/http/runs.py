@@ -175,7 +175,7 @@ async def _hold(request: Request, thread_id: str, run_id: str) -> bytes:
             left = until - loop_time()
             if _status(body) in AT_REST or left <= 0:
                 return body
-            await wakeup.wait(timeout_seconds=left)
+            await wakeup.wait(timeout_seconds=min(left, request.db.look_again_seconds or left))
 
 
 def _run_reply(body: bytes) -> Reply:

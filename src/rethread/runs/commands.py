@@ -43,9 +43,17 @@ class Started(NamedTuple):
 
 # What is to be written along with what was started, once it is known.
 Also = Callable[[Started], Sequence[Statement]]
-# Holds a driver of this process for a run that is about to be queued, or None where the run has
-# to wait for its turn. What it gives is called once the run is written.
-Dispatch = Callable[[], AbstractContextManager[Callable[[Lease, StoredRun | None], None] | None]]
+
+
+class Driver(NamedTuple):
+    """A driver of this process that is held for a run; `drive` is called once that is written."""
+
+    server: str
+    drive: Callable[[Lease, StoredRun | None], None]
+
+
+# Holds a driver for a run that is about to be queued; None where the run has to wait its turn.
+Dispatch = Callable[[], AbstractContextManager[Driver | None]]
 
 
 def interrupt_topic(run_id: str) -> str:
@@ -82,10 +90,10 @@ async def create(
         *_appending(added, run, asking.now),
     ]
     opening = [Event("thread.run.created", run), Event("thread.run.queued", run)]
-    with dispatch() as drive:
-        prepared = _prepared(asking, run, asked, opening, statements, is_claimed=bool(drive))
+    with dispatch() as driver:
+        prepared = _prepared(asking, run, asked, opening, statements, driver)
         await runs.create(db, asking.project, run, [*prepared.statements, *also(prepared.shown)])
-        _announce(db, log, prepared.shown, prepared.record, drive, prepared.stored)
+        _announce(db, log, prepared.shown, prepared.record, driver, prepared.stored)
     return prepared.shown
 
 
@@ -124,11 +132,11 @@ async def create_thread_and_run(
         Event("thread.run.created", run),
         Event("thread.run.queued", run),
     ]
-    with dispatch() as drive:
-        prepared = _prepared(asking, run, asked, opening, statements, is_claimed=bool(drive))
+    with dispatch() as driver:
+        prepared = _prepared(asking, run, asked, opening, statements, driver)
         if not await db.write(*prepared.statements, *also(prepared.shown)):
             raise Raced(f"Thread '{thread.id}' was not written.")
-        _announce(db, log, prepared.shown, prepared.record, drive, prepared.stored)
+        _announce(db, log, prepared.shown, prepared.record, driver, prepared.stored)
     return prepared.shown
 
 
@@ -177,17 +185,17 @@ async def submit_tool_outputs(
     events = [Event("thread.run.step.completed", step), Event("thread.run.queued", run)]
     record = _record(events, after=last)
     started = Started(run, body, last)
-    with dispatch() as drive:
+    with dispatch() as driver:
         if not await db.write(
             appending(thread_id, run_id, record, fence=None),
             runs.replacing(run, old=old, new=body),
             steps.replacing(step, msgspec.json.encode(step)),
-            _queuing(run, is_claimed=bool(drive)),
+            _queuing(run, driver),
             *also(started),
         ):
             raise Raced(f"Run '{run_id}' has moved at the same time.")
         db.notify(rest_topic(run_id))
-        _announce(db, log, started, record, drive, None)
+        _announce(db, log, started, record, driver, None)
     return started
 
 
@@ -206,8 +214,7 @@ def _prepared(
     asked: RunOptions,
     opening: list[Event],
     statements: Sequence[Statement],
-    *,
-    is_claimed: bool,
+    driver: Driver | None,
 ) -> _Prepared:
     body = msgspec.json.encode(run)
     record = _record(opening, after=0)
@@ -221,14 +228,14 @@ def _prepared(
         fingerprint=asking.fingerprint,
     )
     opened = appending(run.thread_id, run.id, record, fence=None)
-    queued = _queuing(run, is_claimed=is_claimed)
+    queued = _queuing(run, driver)
     stored = StoredRun(body, additional, record.last)
     return _Prepared(Started(run, body, 0), stored, record, [*statements, adding, opened, queued])
 
 
-def _queuing(run: Run, *, is_claimed: bool) -> Statement:
-    if is_claimed:
-        return leases.enqueuing_claimed(run.thread_id, run.id)
+def _queuing(run: Run, driver: Driver | None) -> Statement:
+    if driver is not None:
+        return leases.enqueuing_claimed(run.thread_id, run.id, server=driver.server)
     return leases.enqueuing(run.thread_id, run.id)
 
 
@@ -237,14 +244,14 @@ def _announce(
     log: EventLog,
     started: Started,
     record: Record,
-    drive: Callable[[Lease, StoredRun | None], None] | None,
+    driver: Driver | None,
     stored: StoredRun | None,
 ) -> None:
     """Let listeners hear it, and its driver, or whoever is the next to be free."""
     run = started.run
     log.announce(run.id, record)
-    if drive is not None:
-        drive(Lease(run.thread_id, run.id, fence=1), stored)
+    if driver is not None:
+        driver.drive(Lease(run.thread_id, run.id, fence=1), stored)
     else:
         db.notify(leases.TOPIC)
 

@@ -6,7 +6,7 @@ a listener who falls behind reads the rest from the disk, so nobody waits for a 
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Final, NamedTuple
@@ -14,6 +14,9 @@ from typing import Final, NamedTuple
 from rethread.contract.events import RESTING, rendered_name, rendered_number
 from rethread.errors import Forgotten
 from rethread.store.database import Database, Statement
+
+RECORDS_READ: Final = 100  # at once, at most
+BYTES_READ: Final = 256 * 1024
 
 # A record that begins where another does is a second writer's: refused, whoever it is. So is
 # one whose fence is not the newest: somebody else drives this run now. The lock makes a claim
@@ -35,9 +38,9 @@ SELECT events.first, events.last, events.body
   FROM (SELECT first, SUM(size) OVER (ORDER BY first) - size AS ahead
           FROM (SELECT first, LENGTH(body) AS size FROM events
                  WHERE thread_id = $1 AND run_id = $2 AND last > $3
-                 ORDER BY first LIMIT 100) AS next) AS measured
+                 ORDER BY first LIMIT {RECORDS_READ}) AS next) AS measured
   JOIN events ON events.thread_id = $1 AND events.run_id = $2 AND events.first = measured.first
- WHERE measured.ahead < {256 * 1024} ORDER BY events.first
+ WHERE measured.ahead < {BYTES_READ} ORDER BY events.first
 """
 LAST = "SELECT COALESCE(MAX(last), 0) FROM events WHERE thread_id = $1 AND run_id = $2"
 # In the order of their numbers, so that of each log the first event goes first: a log that has
@@ -148,10 +151,15 @@ class EventLog:
             # Several records at once from the disk are the past: a stream that begins with its
             # run finds one there, and its first token shall not wait for a question.
             is_replay = False
+            knows_all = True  # False when another process may have appended
+            silent_for = 0.0
+            look_again = self._db.look_again_seconds or silence_seconds
             while True:
-                records = None if is_last_look else self._past(run_id, after)
+                records = self._past(run_id, after) if knows_all and not is_last_look else None
+                has_more = True
                 if records is None:
                     records = await read(self._db, thread_id, run_id, after=after)
+                    has_more = _may_have_more(records)
                     is_replay = is_replay or len(records) > 1
                 for record in records:
                     yield record._replace(body=record.after(after))
@@ -161,6 +169,8 @@ class EventLog:
                 if records:
                     # What a last look finds, or ends with a rest, may not be all.
                     is_idle, is_last_look = is_last_look or records[-1].rests, False
+                    silent_for = 0.0
+                if records and has_more:
                     continue
                 if is_last_look:
                     return
@@ -169,7 +179,15 @@ class EventLog:
                     is_last_look = True  # its end may have come after we looked
                     continue
                 is_idle, is_replay = True, False
-                if not await wakeup.wait(timeout_seconds=silence_seconds):
+                patience = min(look_again, silence_seconds - silent_for)
+                is_woken = await wakeup.wait(timeout_seconds=patience)
+                knows_all = is_woken and not wakeup.is_from_afar
+                wakeup.is_from_afar = False
+                if is_woken:
+                    continue
+                silent_for += patience
+                if silent_for >= silence_seconds:
+                    silent_for = 0.0
                     yield None
 
     @contextmanager
@@ -192,6 +210,11 @@ class EventLog:
             return [recent[-1]] if recent[-1].last > number else []
         past = (record for record in recent if record.last > number)
         return list(islice(past, RECORDS_AT_ONCE))
+
+
+def _may_have_more(records: Sequence[Record]) -> bool:
+    """Whether a look at the disk has stopped before the end of the log."""
+    return len(records) == RECORDS_READ or sum(len(each.body) for each in records) >= BYTES_READ
 
 
 def topic(run_id: str) -> str:

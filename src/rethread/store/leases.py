@@ -1,7 +1,9 @@
 """Who drives which run: enqueue, claim, release. A claim raises the run's fence.
 
 A run is in `work` from the moment it is queued until it rests. The fence goes with every
-write of its driver, so that one who was replaced cannot write any more.
+write of its driver, so that one who was replaced cannot write any more. Fences begin at 1 again
+after a rest; there the event's number decides, as a driver from before the rest has an old one.
+A claim lasts as long as its server is alive (`servers.py`).
 """
 
 from typing import NamedTuple
@@ -16,14 +18,14 @@ ON CONFLICT (run_id) DO UPDATE SET urgent = $3
 """
 # Whoever has a driver free claims the run in the write that queues it, and saves a commit.
 ENQUEUE_CLAIMED = """
-INSERT INTO work (thread_id, run_id, claimed, fence) VALUES ($1, $2, 1, 1)
+INSERT INTO work (thread_id, run_id, claimed, fence, server) VALUES ($1, $2, 1, 1, $3)
 ON CONFLICT (run_id) DO NOTHING RETURNING number
 """
-# differs: PostgreSQL adds FOR UPDATE SKIP LOCKED, so that servers do not wait for each other.
+# Servers that claim at once do not wait for each other.
 CLAIM = """
-UPDATE work SET claimed = 1, fence = fence + 1
+UPDATE work SET claimed = 1, fence = fence + 1, server = $2
  WHERE number = (SELECT number FROM work WHERE claimed = 0 AND urgent >= $1
-                  ORDER BY urgent DESC, number LIMIT 1)
+                  ORDER BY urgent DESC, number LIMIT 1 {skip_locked})
 RETURNING thread_id, run_id, fence, crashes
 """
 FINISH = "DELETE FROM work WHERE run_id = $1 AND fence = $2"
@@ -51,9 +53,9 @@ def enqueuing(thread_id: str, run_id: str, *, urgent: bool = False) -> Statement
     return Statement(ENQUEUE, thread_id, run_id, int(urgent))
 
 
-def enqueuing_claimed(thread_id: str, run_id: str) -> Statement:
+def enqueuing_claimed(thread_id: str, run_id: str, *, server: str) -> Statement:
     """The check that puts a run in the queue as its first driver's, whose fence is 1."""
-    return Statement(ENQUEUE_CLAIMED, thread_id, run_id)
+    return Statement(ENQUEUE_CLAIMED, thread_id, run_id, server)
 
 
 def finishing(lease: Lease) -> Statement:
@@ -61,9 +63,9 @@ def finishing(lease: Lease) -> Statement:
     return Statement(FINISH, lease.run_id, lease.fence)
 
 
-async def claim(db: Database, *, urgent_only: bool = False) -> Lease | None:
+async def claim(db: Database, *, server: str = "", urgent_only: bool = False) -> Lease | None:
     """The run whose turn it is, or None."""
-    rows = await db.write(Statement(CLAIM, int(urgent_only)))
+    rows = await db.write(Statement(CLAIM, int(urgent_only), server))
     return Lease(*rows[0]) if rows else None
 
 
@@ -73,7 +75,7 @@ async def release(db: Database, lease: Lease, *, after_crash: bool = False) -> N
 
 
 async def release_all(db: Database) -> int:
-    """Take every claim back; for a start, when no driver can be left from before.
+    """Take every claim back; for the start of an only server, with no driver left from before.
 
     How many runs wait for a driver now: those, and what was handed back or had not begun.
     """
