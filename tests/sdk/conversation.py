@@ -1,7 +1,9 @@
 """A conversation with whatever `openai` this interpreter has; prints what was seen, as JSON.
 
 `python conversation.py BASE_URL` talks to the built-in model; `... BASE_URL silent` streams one
-run of the assistant in RETHREAD_TEST_ASSISTANT. Plain Python: old SDKs have no pytest beside them.
+run of the assistant in RETHREAD_TEST_ASSISTANT; `... BASE_URL resumed` loses that stream and takes
+it up again, and `... BASE_URL repeated` one event earlier. Plain Python: old SDKs have no pytest
+beside them.
 """
 
 import json
@@ -12,7 +14,9 @@ import warnings
 warnings.simplefilter("ignore")
 
 import openai  # noqa: E402
-from openai import AssistantEventHandler  # noqa: E402
+from openai import AssistantEventHandler, Stream  # noqa: E402
+from openai.lib.streaming import AssistantStreamManager  # noqa: E402
+from openai.types.beta import AssistantStreamEvent  # noqa: E402
 
 WEATHER = {
     "type": "function",
@@ -116,9 +120,57 @@ def listen(client: openai.OpenAI, assistant_id: str) -> dict[str, object]:
     return {"text": handler.text, "last": handler.names[-1]}
 
 
+def follow(client: openai.OpenAI, thread_id: str, run_id: str, after: int) -> object:
+    """The events of a run past a number."""
+    return client.get(
+        f"/threads/{thread_id}/runs/{run_id}/events",
+        cast_to=object,
+        stream=True,
+        stream_cls=Stream[AssistantStreamEvent],
+        options={"params": {"starting_after": after}},
+    )
+
+
+def repeat(client: openai.OpenAI, assistant_id: str) -> dict[str, object]:
+    """A silence behind an event, where a stream that resumes behind it begins with the silence."""
+    return resume(client, assistant_id, earlier=1)
+
+
+def resume(client: openai.OpenAI, assistant_id: str, *, earlier: int = 0) -> dict[str, object]:
+    """A stream that is left at its first words, and two that go on: from there, and anew."""
+    stream = client.beta.threads.create_and_run(
+        assistant_id=assistant_id,
+        thread={"messages": [{"role": "user", "content": "Slowly"}]},
+        stream=True,
+    )
+    events = []
+    for event in stream:
+        events.append(event)
+        if event.event == "thread.message.delta":
+            break
+    stream.close()
+    run = next(event.data for event in events if event.event == "thread.run.created")
+    del events[len(events) - earlier :]
+    events += follow(client, run.thread_id, run.id, len(events))  # type: ignore[arg-type]
+    handler = Handler()
+    with AssistantStreamManager(
+        lambda: follow(client, run.thread_id, run.id, 0),  # type: ignore[arg-type, return-value]
+        event_handler=handler,
+    ) as anew:
+        message = anew.get_final_messages()[0]
+    newest = client.beta.threads.messages.list(run.thread_id, limit=1).data[0]
+    return {
+        "text": handler.text,
+        "last": events[-1].event,
+        "same_events": [event.event for event in events] == handler.names,
+        "same_message": message.content == newest.content,
+    }
+
+
 if __name__ == "__main__":
     the_client = openai.OpenAI(base_url=sys.argv[1], api_key="any", timeout=30, max_retries=0)
-    if sys.argv[2:] == ["silent"]:
-        print(json.dumps(listen(the_client, os.environ["RETHREAD_TEST_ASSISTANT"])))
+    if sys.argv[2:]:
+        what = {"silent": listen, "resumed": resume, "repeated": repeat}[sys.argv[2]]
+        print(json.dumps(what(the_client, os.environ["RETHREAD_TEST_ASSISTANT"])))
     else:
         print(json.dumps(talk(the_client)))

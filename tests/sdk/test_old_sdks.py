@@ -89,9 +89,10 @@ async def pinged(server: ServerProcess, assistant_id: str) -> None:
                 return
 
 
+@pytest.mark.parametrize("mode", ["silent", "resumed", "repeated"])
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_no_sdk_trips_over_a_stream_that_is_kept_alive(
-    scripted: Scripted, version: str
+    scripted: Scripted, version: str, mode: str
 ) -> None:
     gate = Gate()
     scripted.model.answer = lambda _: text("Slow", "ly").then(gate, after=1)
@@ -101,7 +102,7 @@ async def test_no_sdk_trips_over_a_stream_that_is_kept_alive(
             spoken,
             version,
             scripted.server.url,
-            "silent",
+            mode,
             env={"RETHREAD_TEST_ASSISTANT": assistant_id},
         )
     )
@@ -111,4 +112,5 @@ async def test_no_sdk_trips_over_a_stream_that_is_kept_alive(
         await pinged(scripted.server, assistant_id)
     finally:
         gate.open()
-    assert await speaking == {"text": "Slowly", "last": "thread.run.completed"}
+    same = {"same_events": True, "same_message": True} if mode != "silent" else {}
+    assert await speaking == {"text": "Slowly", "last": "thread.run.completed", **same}

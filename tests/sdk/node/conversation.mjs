@@ -1,6 +1,8 @@
 // A conversation with whatever `openai` stands beside this file; prints what was seen, as JSON.
-// node conversation.mjs BASE_URL [silent ASSISTANT_ID]
+// node conversation.mjs BASE_URL [silent|resumed|repeated ASSISTANT_ID]
+// Resumed: a stream is lost at its first words and taken up there; repeated: one event earlier.
 import OpenAI from "openai";
+import { AssistantStream } from "openai/lib/AssistantStream";
 import { VERSION } from "openai/version";
 
 const [baseURL, mode, assistantId] = process.argv.slice(2);
@@ -104,4 +106,32 @@ const listen = () =>
     }),
   ).then(({ names, text }) => ({ text, last: names.at(-1) }));
 
-console.log(JSON.stringify(await (mode === "silent" ? listen() : talk())));
+const follow = (threadId, runId, after) =>
+  client.get(`/threads/${threadId}/runs/${runId}/events`, {
+    query: { starting_after: after },
+    stream: true,
+  });
+
+async function resume(earlier) {
+  const stream = await threads.createAndRun({
+    assistant_id: assistantId,
+    thread: { messages: [{ role: "user", content: "Slowly" }] },
+    stream: true,
+  });
+  const events = [];
+  for await (const event of stream) {
+    events.push(event);
+    if (event.event === "thread.message.delta") break;
+  }
+  const { thread_id, id } = events.find(({ event }) => event === "thread.run.created").data;
+  events.splice(events.length - earlier);
+  for await (const event of await follow(thread_id, id, events.length)) events.push(event);
+  const again = await follow(thread_id, id, 0);
+  const { names, text } = await streamed(AssistantStream.fromReadableStream(again.toReadableStream()));
+  const all = events.map(({ event }) => event);
+  const same = JSON.stringify(unique(all)) === JSON.stringify(names);
+  return { text, last: all.at(-1), same_events: same };
+}
+
+const modes = { silent: listen, resumed: () => resume(0), repeated: () => resume(1) };
+console.log(JSON.stringify(await (modes[mode] ?? talk)()));
