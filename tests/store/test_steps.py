@@ -79,6 +79,20 @@ async def test_tool_calls_stand_behind_the_message_that_they_followed(db: Databa
     assert await found(1, 2) == [(1, second.id), (1, first.id)]
 
 
+async def test_calls_stand_behind_earlier_ones_though_the_newest_message_was_deleted(
+    db: Database,
+) -> None:
+    thread_id = await stored_thread(db)
+    run = a_run(thread_id)
+    said = [await stored_message(db, thread_id) for _ in range(2)]
+    first = await stored_step(db, run, ToolCallsDetails())
+    await messages.delete(db, PROJECT, thread_id, said[1].id, now=NOW)
+    second = await stored_step(db, run, ToolCallsDetails())
+    between = await steps.between(db, thread_id, first=0, before=99)
+    newest_first = [msgspec.json.decode(body, type=Step).id for _, body in between]
+    assert newest_first == [second.id, first.id]
+
+
 async def test_calls_of_runs_behind_the_same_message_stand_in_the_order_of_the_runs(
     db: Database,
 ) -> None:

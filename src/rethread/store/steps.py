@@ -6,13 +6,17 @@ from rethread.store.database import Database, Statement
 from rethread.store.pages import Found, Listing, PageRequest, read_page
 
 # The position is found where the row is written: the thread is held, so nothing comes between.
+# It is the highest number ever given, so that a deletion puts no calls in front of earlier ones.
 ADD = """
 INSERT INTO steps (thread_id, run_id, number, id, position, body)
 SELECT $1, $2,
        (SELECT COALESCE(MAX(number), 0) + 1 FROM steps WHERE thread_id = $1 AND run_id = $2),
        $3,
        CASE WHEN $4 = 1
-            THEN (SELECT COALESCE(MAX(number), 0) FROM messages WHERE thread_id = $1) END,
+            THEN (SELECT CASE WHEN held.top > held.buried THEN held.top ELSE held.buried END
+                    FROM (SELECT buried, (SELECT COALESCE(MAX(number), 0) FROM messages
+                                           WHERE thread_id = $1) AS top
+                            FROM threads WHERE id = $1) AS held) END,
        $5
 """
 REPLACE = "UPDATE steps SET body = $3 WHERE thread_id = $1 AND id = $2"
