@@ -51,28 +51,60 @@ class Listing(NamedTuple):
     is_cursor_filtered: bool = True
 
 
+class Window(NamedTuple):
+    """Between which numbers a page lies, both exclusive, and in which direction it is read."""
+
+    low: int
+    high: int
+    ascending: bool
+    is_turned: bool  # read backwards: the page is its rows from the last to the first
+
+
 async def read_page(
     db: Database, listing: Listing, asked: PageRequest, scope: str, *filters: str
 ) -> Found:
     """One page; NotFound for a cursor that this list never had."""
     within = (scope, *filters) if listing.is_cursor_filtered else (scope,)
+    window = await window_of(db, listing, asked, *within)
+    rows = await db.read(
+        ordered(listing.select, window, arguments=1 + len(filters)),
+        scope,
+        *filters,
+        window.low,
+        window.high,
+        asked.limit + 1,
+    )
+    return page_of([(row[0], row[1]) for row in rows], asked, window)
+
+
+async def window_of(db: Database, listing: Listing, asked: PageRequest, *within: str) -> Window:
+    """Where the page lies that is asked for; `within` is the scope and what filters cursors."""
     after = await _place(db, listing, within, asked.after, param="after")
     before = await _place(db, listing, within, asked.before, param="before")
     low, high = (after, before) if asked.order == "asc" else (before, after)
     # With `before` alone, the page is the one that ends there: read backwards, then turned.
-    backwards = before is not None and after is None
-    ascending = (asked.order == "asc") != backwards
-    rows = await db.read(
-        _ordered(listing.select, ascending=ascending, arguments=1 + len(filters)),
-        scope,
-        *filters,
+    is_turned = before is not None and after is None
+    return Window(
         NOWHERE_BELOW if low is None else low,
         NOWHERE_ABOVE if high is None else high,
-        asked.limit + 1,
+        ascending=(asked.order == "asc") != is_turned,
+        is_turned=is_turned,
     )
-    has_more = len(rows) > asked.limit
-    page = [(row[0], row[1]) for row in rows[: asked.limit]]
-    return Found(page[::-1] if backwards else page, has_more)
+
+
+def ordered(select: str, window: Window, *, arguments: int) -> str:
+    """The SQL of a page; the window's ends and how many rows to read follow the arguments."""
+    low, high, limit = (f"${arguments + place}" for place in (1, 2, 3))
+    direction = "ASC" if window.ascending else "DESC"
+    return (
+        f"{select} AND number > {low} AND number < {high} ORDER BY number {direction} LIMIT {limit}"
+    )
+
+
+def page_of(rows: list[tuple[str, bytes]], asked: PageRequest, window: Window) -> Found:
+    """The page that rows are, of which there is one more than was asked for, if there is."""
+    page = rows[: asked.limit]
+    return Found(page[::-1] if window.is_turned else page, len(rows) > asked.limit)
 
 
 def bury(scope: str, id: str, number: int, *, now: int) -> Statement:
@@ -92,11 +124,3 @@ async def _place(
     if not rows:
         raise NotFound(listing.noun, cursor)
     return int(rows[0][0])
-
-
-def _ordered(select: str, *, ascending: bool, arguments: int) -> str:
-    low, high, limit = (f"${arguments + place}" for place in (1, 2, 3))
-    direction = "ASC" if ascending else "DESC"
-    return (
-        f"{select} AND number > {low} AND number < {high} ORDER BY number {direction} LIMIT {limit}"
-    )

@@ -16,7 +16,7 @@ import msgspec
 from rethread.contract.messages import Message, RefusalPart, TextPart
 from rethread.errors import Unavailable
 from rethread.store.database import Database, Row, Statement
-from rethread.store.pages import Found, Listing, PageRequest, read_page
+from rethread.store.pages import Found, Listing, PageRequest, ordered, page_of, window_of
 from rethread.store.words import Phrase, words_of
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -25,6 +25,7 @@ AT_ONCE: Final = 50  # messages; bounds how long other writes wait for theirs
 REST_TIMES: Final = 9  # as long as it took: requests go first, and a backlog can wait
 CLAIM_MILLISECONDS: Final = 30_000
 PURGED_AT_ONCE: Final = 500
+DELETED_AT_ONCE: Final = 500  # passed over, where a page meets some that the index still has
 # What PostgreSQL's index can hold of a message, and so what either holds: places in a text
 # have 14 bits there, a text 1 MiB, and a word 255 places.
 MAX_WORDS: Final = 16_000
@@ -94,35 +95,36 @@ SELECT MAX(number) FROM (
 ) AS oldest
 """
 
-# CROSS JOIN is for SQLite's planner: the words first, in the order of their numbers.
-# differs: each has its own way to say that words match; which index is best for a frequent and
-# which for a rare word, PostgreSQL knows better.
+# differs: each has its own way to say that words match.
 FIND = {
     "sqlite": """
-SELECT id, body FROM (
-    SELECT message_words.rowid AS number, messages.id, messages.body
-      FROM message_words
-     CROSS JOIN message_texts
-     CROSS JOIN messages
-     CROSS JOIN threads
+SELECT number, thread_id, message_id FROM (
+    SELECT message_texts.number, message_texts.thread_id, message_texts.message_id
+      FROM message_words CROSS JOIN message_texts
      WHERE message_words MATCH $2
-       AND message_texts.project = $1 AND message_texts.number = message_words.rowid
-       AND messages.thread_id = message_texts.thread_id AND messages.id = message_texts.message_id
-       AND threads.id = message_texts.thread_id) AS found
+       AND message_texts.project = $1 AND message_texts.number = message_words.rowid) AS matching
  WHERE number IS NOT NULL
 """,
     "postgresql": """
-SELECT id, body FROM (
-    SELECT message_texts.number, messages.id, messages.body
-      FROM message_texts
-      JOIN messages ON messages.thread_id = message_texts.thread_id
-                   AND messages.id = message_texts.message_id
-      JOIN threads ON threads.id = message_texts.thread_id
-     WHERE message_texts.project = $1
-       AND message_texts.words @@ CAST(CAST($2 AS TEXT) AS TSQUERY)) AS found
- WHERE number IS NOT NULL
+SELECT number, thread_id, message_id FROM message_texts
+ WHERE project = $1 AND words @@ CAST(CAST($2 AS TEXT) AS TSQUERY)
 """,
 }
+# The messages are looked up for the page alone: PostgreSQL's planner would take them for a reason
+# to look at all that match. A row without a body is one of a message that was deleted.
+READ = """
+SELECT hits.number, messages.id, messages.body
+  FROM ({hits}) AS hits
+  LEFT JOIN threads ON threads.id = hits.thread_id
+  LEFT JOIN messages ON messages.thread_id = threads.id AND messages.id = hits.message_id
+ ORDER BY hits.number {direction}
+"""
+LISTING = Listing(
+    noun="message",
+    prefix="msg",
+    select="",
+    number="SELECT number FROM message_texts WHERE project = $1 AND message_id = $2",
+)
 
 
 def queuing(thread_id: str, message_id: str) -> Statement:
@@ -132,14 +134,22 @@ def queuing(thread_id: str, message_id: str) -> Statement:
 
 async def page(db: Database, project: str, phrases: Sequence[Phrase], asked: PageRequest) -> Found:
     """A page of the project's messages in which all the phrases stand."""
-    listing = Listing(
-        noun="message",
-        prefix="msg",
-        select=FIND[db.dialect],
-        number="SELECT number FROM message_texts WHERE project = $1 AND message_id = $2",
-        is_cursor_filtered=False,
-    )
-    return await read_page(db, listing, asked, project, _asked(db.dialect, project, phrases))
+    window = await window_of(db, LISTING, asked, project)
+    direction = "ASC" if window.ascending else "DESC"
+    hits = ordered(FIND[db.dialect], window, arguments=2)
+    sql = READ.format(hits=hits, direction=direction)
+    wanted = _asked(db.dialect, project, phrases)
+    found: list[tuple[str, bytes]] = []
+    at_once = asked.limit + 1
+    low, high = window.low, window.high
+    while True:
+        rows = await db.read(sql, project, wanted, low, high, at_once)
+        found += [(id, body) for _, id, body in rows if body is not None]
+        if len(found) > asked.limit or len(rows) < at_once:
+            return page_of(found[: asked.limit + 1], asked, window)
+        last = rows[-1][0]  # there were deleted ones among them
+        low, high = (last, high) if window.ascending else (low, last)
+        at_once = DELETED_AT_ONCE
 
 
 class Indexed(NamedTuple):
@@ -221,7 +231,7 @@ def _adding(
 ) -> list[Statement]:
     if not words:
         return []
-    written = _vector(words) if dialect == "postgresql" else " ".join(words)
+    written = vector(words) if dialect == "postgresql" else " ".join(words)
     return [Statement(sql, number, thread_id, message_id, written) for sql in ADD[dialect]]
 
 
@@ -255,15 +265,15 @@ def _words_in(project: str, body: bytes) -> list[str]:
     if message.status == "in_progress":
         return []  # it is queued again when it is finished
     words = words_of(text_of(message)[:MAX_CHARACTERS])[:MAX_WORDS]
-    return [_project_word(project), *words] if words else []
+    return [project_word(project), *words] if words else []
 
 
-def _project_word(project: str) -> str:
+def project_word(project: str) -> str:
     """A word that no text has; with it the index finds what is the project's, and no more."""
     return f"§{hashlib.sha256(project.encode()).hexdigest()[:12]}"
 
 
-def _vector(words: Sequence[str]) -> str:
+def vector(words: Sequence[str]) -> str:
     """The words with their places, as PostgreSQL reads them.
 
     A word has room for some places only. The next ones are those of the word with a number
@@ -281,7 +291,7 @@ def _vector(words: Sequence[str]) -> str:
 
 def _asked(dialect: Dialect, project: str, phrases: Sequence[Phrase]) -> str:
     """What the database is asked, in its language: all the phrases, in this project."""
-    wanted = [(_project_word(project),), *phrases]
+    wanted = [(project_word(project),), *phrases]
     if dialect == "sqlite":
         return " AND ".join(f'"{" ".join(phrase)}"' for phrase in wanted)
     return " & ".join(_asked_phrase(phrase) for phrase in wanted)
@@ -290,5 +300,5 @@ def _asked(dialect: Dialect, project: str, phrases: Sequence[Phrase]) -> str:
 def _asked_phrase(phrase: Phrase) -> str:
     if len(phrase) == 1:
         return f"'{phrase[0]}'"
-    either = (f"('{word}' | '{word} ':*)" for word in phrase)  # see `_vector`
+    either = (f"('{word}' | '{word} ':*)" for word in phrase)  # see `vector`
     return f"({' <-> '.join(either)})"
