@@ -31,6 +31,7 @@ DELETED_AT_ONCE: Final = 500  # passed over, where a page meets some that the in
 MAX_WORDS: Final = 16_000
 MAX_CHARACTERS: Final = 200_000
 MAX_PLACES: Final = 255
+CROWDED: Final = "'¶'"  # in the index, for a text in which a word has more places
 
 QUEUE = "INSERT INTO unindexed_messages (thread_id, message_id) VALUES ($1, $2)"
 # What a server has claimed is another's if it was not done in time.
@@ -143,7 +144,7 @@ async def page(db: Database, project: str, phrases: Sequence[Phrase], asked: Pag
     at_once = asked.limit + 1
     low, high = window.low, window.high
     while True:
-        rows = await db.read(sql, project, wanted, low, high, at_once)
+        rows = await _read(db, sql, project, wanted, low, high, at_once)
         found += [(id, body) for _, id, body in rows if body is not None]
         if len(found) > asked.limit or len(rows) < at_once:
             return page_of(found[: asked.limit + 1], asked, window)
@@ -277,16 +278,17 @@ def vector(words: Sequence[str]) -> str:
     """The words with their places, as PostgreSQL reads them.
 
     A word has room for some places only. The next ones are those of the word with a number
-    behind it, which no text has: there is a space in it.
+    behind it, which no text has: there is a space in it. CROWDED says that there are such.
     """
     places: dict[str, list[str]] = {}
     for place, word in enumerate(words, 1):
         places.setdefault(word, []).append(str(place))
-    return " ".join(
+    lexemes = [
         f"'{word}{f' {start}' if start else ''}':{','.join(found[start : start + MAX_PLACES])}"
         for word, found in places.items()
         for start in range(0, len(found), MAX_PLACES)
-    )
+    ]
+    return " ".join(lexemes if len(lexemes) == len(places) else [*lexemes, CROWDED])
 
 
 def _asked(dialect: Dialect, project: str, phrases: Sequence[Phrase]) -> str:
@@ -300,5 +302,25 @@ def _asked(dialect: Dialect, project: str, phrases: Sequence[Phrase]) -> str:
 def _asked_phrase(phrase: Phrase) -> str:
     if len(phrase) == 1:
         return f"'{phrase[0]}'"
-    either = (f"('{word}' | '{word} ':*)" for word in phrase)  # see `vector`
-    return f"({' <-> '.join(either)})"
+    plain = " <-> ".join(f"'{word}'" for word in phrase)
+    crowded = " <-> ".join(f"('{word}' | '{word} ':*)" for word in phrase)
+    # The second part alone would do, but how often a beginning comes the planner cannot know.
+    return f"(({plain}) | ({CROWDED} & ({crowded})))"
+
+
+async def _read(db: Database, sql: str, project: str, wanted: str, *numbers: int) -> list[Row]:
+    if db.dialect == "postgresql":
+        return await db.read(_with_values(sql, wanted, *numbers), project)
+    return await db.read(sql, project, wanted, *numbers)
+
+
+def _with_values(sql: str, wanted: str, *numbers: int) -> str:
+    """The SQL with its arguments in it, from $2 on.
+
+    differs: PostgreSQL would soon have one plan for all searches, made for none of them; the best
+    for a frequent word takes minutes with a rare one. In `wanted` are words and its own signs.
+    """
+    literal = wanted.replace("'", "''")
+    for place, value in enumerate((f"'{literal}'", *map(str, numbers)), 2):
+        sql = sql.replace(f"${place}", value)
+    return sql
