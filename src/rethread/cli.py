@@ -332,7 +332,10 @@ def _move(asked: argparse.Namespace) -> int:
     from rethread.maintenance.places import place_of
 
     source, target = place_of(asked.source), place_of(asked.target)
-    print(asyncio.run(move(source, target, anew=asked.restart)))
+    try:
+        print(asyncio.run(move(source, target, anew=asked.restart)))
+    except KeyboardInterrupt:
+        return _fail("broken off; run the same command again, which goes on where it was", code=130)
     return 0
 
 

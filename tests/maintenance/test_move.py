@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,8 @@ from tests.maintenance.client import Client, connected
 from tests.objects import stored_message, stored_thread
 from tests.postgres import Postgres
 from tests.server import running_server
+
+BreakOff = Callable[[Process, Any, int], Awaitable[None]]
 
 MESSAGES: Final = 4500  # more than two batches
 
@@ -184,10 +187,9 @@ async def connection_to(url: str) -> "AsyncIterator[asyncpg.Connection[Any]]":
         await connection.close()
 
 
-@pytest.fixture
-async def broken_off(source: Path, postgres_url: str) -> str:
-    """The URL of a target whose move was killed after the first batch of messages."""
-    async with connection_to(postgres_url) as other, connection_to(postgres_url) as watching:
+async def broken_off_by(break_off: BreakOff, source: Path, url: str) -> tuple[int, str]:
+    """Break a move off in the second batch of messages; its exit code and what it told."""
+    async with connection_to(url) as other, connection_to(url) as watching:
         # The second batch waits for somebody who is about to write one of its rows.
         writing = other.transaction()
         await writing.start()
@@ -197,21 +199,51 @@ async def broken_off(source: Path, postgres_url: str) -> str:
             thread_in(source),
         )
         moving = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "rethread", "move"),
-            *("--from", str(source), "--to", postgres_url),
-            stderr=subprocess.DEVNULL,
+            *(sys.executable, "-W", "error", "-m", "rethread", "move"),
+            *("--from", str(source), "--to", url),
+            stderr=subprocess.PIPE,
         )
         waiting = (
-            "SELECT COUNT(*) FROM pg_stat_activity"
+            "SELECT pid FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         async with asyncio.timeout(30):
-            while not await watching.fetchval(waiting):  # noqa: ASYNC110 - the database's event
+            # It is the database's event; there is no other way to hear of it.
+            while not (session := await watching.fetchval(waiting)):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-        moving.send_signal(signal.SIGKILL)
-        await moving.wait()
+        await break_off(moving, watching, session)
+        _, told = await moving.communicate()
         await writing.rollback()
+    assert moving.returncode is not None
+    return moving.returncode, told.decode()
+
+
+async def kill(moving: Process, *_: Any) -> None:
+    moving.send_signal(signal.SIGKILL)
+
+
+async def interrupt(moving: Process, *_: Any) -> None:
+    moving.send_signal(signal.SIGINT)
+
+
+async def end_session(_: Process, watching: Any, session: int) -> None:
+    await watching.execute("SELECT pg_terminate_backend($1)", session)
+
+
+@pytest.fixture
+async def broken_off(source: Path, postgres_url: str) -> str:
+    """The URL of a target whose move was killed after the first batch of messages."""
+    await broken_off_by(kill, source, postgres_url)
     return postgres_url
+
+
+@pytest.mark.parametrize(("break_off", "code"), [(interrupt, 130), (end_session, 1)])
+async def test_a_move_that_is_broken_off_says_that_it_can_go_on(
+    break_off: BreakOff, code: int, source: Path, postgres_url: str
+) -> None:
+    ended, told = await broken_off_by(break_off, source, postgres_url)
+    assert (ended, "Traceback" in told) == (code, False)
+    assert told.endswith("which goes on where it was\n")
 
 
 def test_a_move_that_was_killed_goes_on_where_it_was(

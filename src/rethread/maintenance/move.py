@@ -142,7 +142,10 @@ async def _check_no_server(place: Place, db: Database) -> None:
         return
     servers = (await db.read(SERVERS, SEEN_MILLISECONDS))[0][0]
     if servers:
-        raise Misconfigured(f"{servers} servers run on {place}; stop them first")
+        raise Misconfigured(
+            f"{servers} servers run on {place}; stop them first (one that was killed counts for "
+            f"{SEEN_MILLISECONDS // 1000} seconds more)"
+        )
 
 
 # Where it stands
