@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain, zip_longest
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -34,6 +35,8 @@ MAX_PLACES: Final = 255
 CROWDED: Final = "'¶'"  # in the index, for a text in which a word has more places
 
 QUEUE = "INSERT INTO unindexed_messages (thread_id, message_id) VALUES ($1, $2)"
+# A claim is a commit, even where there is nothing to claim.
+ANY = "SELECT 1 FROM unindexed_messages WHERE claimed_until < {now} LIMIT 1"
 # What a server has claimed is another's if it was not done in time.
 CLAIM = f"""
 UPDATE unindexed_messages SET claimed_until = {{now}} + {CLAIM_MILLISECONDS}
@@ -166,7 +169,7 @@ async def index_some(db: Database, *, rest_times: float = REST_TIMES) -> Indexed
     Where more wait, it rests before it returns.
     """
     started = time.monotonic()
-    claimed = sorted(await db.write(Statement(CLAIM)))
+    claimed = sorted(await db.write(Statement(CLAIM))) if await db.read(ANY) else []
     if not claimed:
         return Indexed(False, {})
     found = await db.read(BODIES, claimed[0][0], claimed[-1][0])
@@ -175,7 +178,8 @@ async def index_some(db: Database, *, rest_times: float = REST_TIMES) -> Indexed
     # In a thread: a long text would hold the loop up.
     changes = await asyncio.to_thread(_changes, db.dialect, claimed, bodies, failed)
     try:
-        await db.write(*(statement for change in changes for statement in change))
+        # Those that are alike one after the other: PostgreSQL is told them as one.
+        await db.write(*filter(None, chain.from_iterable(zip_longest(*changes))))
     except Unavailable:
         raise
     except Exception:
