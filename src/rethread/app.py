@@ -1,7 +1,6 @@
 """The only place that knows all parts: opens, wires and starts them, and stops in reverse."""
 
 import asyncio
-import fcntl
 import logging
 import multiprocessing
 import secrets
@@ -13,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import uvloop
 
@@ -35,6 +34,7 @@ from rethread.runs.driver import Engine
 from rethread.store import keys
 from rethread.store.database import Database, latest_version, open_database, version
 from rethread.store.events import EventLog
+from rethread.store.folder import held
 from rethread.store.keys import CreatedKey, KeyInfo
 from rethread.store.servers import Server as Process
 from rethread.supervisor import supervise
@@ -108,7 +108,8 @@ async def _serve(
     started = time.monotonic()
     async with AsyncExitStack() as stack:
         if settings.database_url is None:
-            stack.enter_context(_only_server(settings))
+            # A second server on one SQLite file would drive runs twice.
+            stack.enter_context(held(settings.data_dir))
         db = await stack.enter_async_context(_database(settings))
         await _check_closed_to_strangers(settings, db)
         provider = _provider(settings)
@@ -272,32 +273,6 @@ async def _check_closed_to_strangers(settings: Settings, db: Database) -> None:
         f"other machines can reach {settings.host}, and there is no API key yet: make one with "
         "`rethread keys create --project NAME`, or say --allow-anonymous"
     )
-
-
-class _only_server:  # noqa: N801 - reads as what it is: a context manager
-    """Holds the data directory: a second server on one SQLite file would drive runs twice."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._directory = settings.data_dir
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> None:
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = (self._directory / "lock").open("a")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as problem:
-            raise Misconfigured(
-                f"another rethread serves the data directory {self._directory} already"
-            ) from problem
-        except OSError as problem:
-            raise Misconfigured(
-                f"cannot use the data directory {self._directory}: {problem.strerror}"
-            ) from problem
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 def _listen(settings: Settings) -> socket.socket:

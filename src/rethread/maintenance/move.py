@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +31,7 @@ from rethread.store.database import (
     open_database,
 )
 from rethread.store.folder import held
+from rethread.store.servers import IS_ALIVE, SILENCE_SECONDS
 
 # The mark's name says from where.
 MARK = "INSERT INTO schema_versions (number, name) VALUES ($1, $2)"
@@ -49,10 +50,7 @@ NOTES = f"SELECT name, last_key, copied FROM {STATE}"
 DROP = f"DROP TABLE {STATE}"
 # Whoever had claimed a run is not at the target: a server there takes it up, as after a crash.
 RELEASE = "UPDATE work SET claimed = 0, server = '', crashes = crashes + 1 WHERE claimed = 1"
-# By the database's clock, in milliseconds.
-SERVERS = "SELECT COUNT(*) FROM servers WHERE seen_at > {now} - $1"
-
-SEEN_MILLISECONDS: Final = 15_000
+ALIVE = f"SELECT COUNT(*) FROM servers WHERE {IS_ALIVE}"
 
 
 class Moved(NamedTuple):
@@ -140,11 +138,11 @@ async def _check_no_server(place: Place, db: Database) -> None:
     """For a folder, its lock says so."""
     if place.url is None:
         return
-    servers = (await db.read(SERVERS, SEEN_MILLISECONDS))[0][0]
+    servers = (await db.read(ALIVE))[0][0]
     if servers:
         raise Misconfigured(
             f"{servers} servers run on {place}; stop them first (one that was killed counts for "
-            f"{SEEN_MILLISECONDS // 1000} seconds more)"
+            f"{SILENCE_SECONDS:g} seconds more)"
         )
 
 
