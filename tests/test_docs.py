@@ -221,6 +221,25 @@ def test_every_python_block_runs_against_a_server(demo_server: ServerProcess) ->
     assert "get_time answered: «12:30»" in run.stdout
 
 
+@pytest.mark.parametrize("version", ["v4", "latest"])
+def test_every_node_block_runs_against_a_server(
+    demo_server: ServerProcess, tmp_path: Path, version: str
+) -> None:
+    modules = ROOT / "tests" / "sdk" / "node" / version / "node_modules"
+    if not (modules / ".done").exists():
+        pytest.skip(f"no openai ({version}) for node: scripts/setup-node sets it up")
+    (tmp_path / "node_modules").symlink_to(modules.resolve())
+    shown = [block for page in PAGES for block in blocks(page, "js")]
+    assert shown
+    for number, block in enumerate(shown):
+        program = tmp_path / f"{number}.mjs"
+        program.write_text(block.replace(BASE, demo_server.root), "utf-8")
+        run = subprocess.run(
+            ["node", program], capture_output=True, check=False, text=True, timeout=60
+        )
+        assert run.returncode == 0, run.stderr
+
+
 def test_the_readme_s_three_lines_are_those_that_the_start_prints(
     demo_server: ServerProcess,
 ) -> None:

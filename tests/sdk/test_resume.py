@@ -1,10 +1,11 @@
 """A stream that broke goes on where it broke, while its run is under way."""
 
+import ast
 import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 from openai import AssistantEventHandler, AsyncOpenAI, AsyncStream, OpenAI
@@ -13,8 +14,12 @@ from openai.types.beta import AssistantStreamEvent
 
 from rethread.contract.events import KEEP_ALIVE
 from tests.fakes.replies import Call, Gate, text, tool_calls
+from tests.sdk.breaking_proxy import breaking_proxy
 from tests.sdk.clients import TIMEOUT_SECONDS, WEATHER, Scripted
 from tests.sdk.streams import ASKED, DONE, Place, names, numbers, records, started, stream_of
+from tests.test_docs import ROOT, blocks
+
+STREAMS: Final = ROOT / "docs" / "streams.md"
 
 
 def test_what_comes_behind_a_rest_is_followed_to_the_next_one(scripted: Scripted) -> None:
@@ -157,6 +162,30 @@ async def test_a_connection_that_breaks_again_and_again_loses_and_repeats_nothin
         getattr(event.data, "id", None) for event in heard
     ]
     assert _said(heard) == "".join(words)
+
+
+async def test_the_helper_of_the_docs_goes_on_over_connections_that_break(
+    scripted: Scripted,
+) -> None:
+    words = [f"w{number} " for number in range(40)]
+    scripted.model.replies.append(text(*words, seconds_between=0.005))
+    run = _started_quietly(scripted)
+    page = ast.parse(next(block for block in blocks(STREAMS, "python") if "def follow" in block))
+    page.body = [node for node in page.body if isinstance(node, ast.ImportFrom | ast.FunctionDef)]
+    helper: dict[str, Any] = {}
+    exec(compile(page, STREAMS.name, "exec"), helper)
+
+    def listen(port: int) -> list[tuple[int, AssistantStreamEvent]]:
+        with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any") as client:
+            return list(helper["follow"](client, run.thread_id, run.id))
+
+    async with breaking_proxy(scripted.server.port, after_bytes=4000) as proxy:
+        heard = await asyncio.to_thread(listen, proxy.port)
+        assert proxy.connections > 2
+    whole = Place(scripted.server, run.thread_id, run.id).events()
+    assert [number for number, _ in heard] == numbers(whole)[:-1]
+    assert [event.event for _, event in heard] == names(whole)[:-1]
+    assert _said([event for _, event in heard]) == "".join(words)
 
 
 async def test_many_listen_to_one_run_from_different_events_on(scripted: Scripted) -> None:
