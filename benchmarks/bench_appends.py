@@ -2,7 +2,18 @@
 
 import json
 
-from benchmarks.measure import Connection, Process, get, load, post, process, report, rethread, run
+from benchmarks.measure import (
+    Connection,
+    Process,
+    Start,
+    get,
+    load,
+    post,
+    process,
+    report,
+    rethread,
+    run,
+)
 
 CONNECTIONS = 64
 SECONDS = 5.0
@@ -20,7 +31,7 @@ async def _threads(server: Process) -> list[str]:
     return made
 
 
-async def benchmark() -> None:
+async def benchmark(rethread: Start = rethread) -> None:
     """Alternate the two servers, so that both see the same machine."""
     with rethread() as server, process("benchmarks.http_ceiling") as ceiling:
         threads = await _threads(server)

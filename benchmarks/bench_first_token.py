@@ -1,6 +1,7 @@
 """The first token through a run, against asking the model server directly; and 400 tokens."""
 
 from benchmarks.measure import (
+    Start,
     assistant,
     direct,
     median,
@@ -16,7 +17,7 @@ ROUNDS = 60
 TOKENS = 400
 
 
-async def benchmark() -> None:
+async def benchmark(rethread: Start = rethread) -> None:
     """Direct and through in turn, so that both see the same machine."""
     with (
         process("benchmarks.model") as model,

@@ -3,6 +3,7 @@
 import asyncio
 
 from benchmarks.measure import (
+    Start,
     assistant,
     direct,
     percentile,
@@ -31,7 +32,7 @@ async def _lags(port: int, request: bytes) -> list[float]:
     return [lag for lags in results for lag in lags]
 
 
-async def benchmark() -> None:
+async def benchmark(rethread: Start = rethread) -> None:
     """The model server alone first, then through rethread."""
     with (
         process("benchmarks.model") as model,

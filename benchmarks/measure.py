@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,14 +28,19 @@ class Process(NamedTuple):
     seconds_to_listen: float
 
     def memory_mib(self) -> float:
-        """Resident memory, in MiB (Linux)."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        """Resident memory of it and its children, in MiB (Linux)."""
+        pages = sum(int(_proc(pid, "statm").split()[1]) for pid in self._pids())
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def cpu_seconds(self) -> float:
-        """CPU time spent, in seconds (Linux)."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """CPU time that it and its children have spent, in seconds (Linux)."""
+        stats = [_proc(pid, "stat").rsplit(")", 1)[1].split() for pid in self._pids()]
+        ticks = sum(int(fields[11]) + int(fields[12]) for fields in stats)
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _pids(self) -> list[str]:
+        pid = str(self.process.pid)
+        return [pid, *_proc(pid, f"task/{pid}/children").split()]
 
 
 class Load(NamedTuple):
@@ -47,6 +52,14 @@ class Load(NamedTuple):
     def percentile(self, percent: float) -> float:
         """A percentile of the answers' times, in milliseconds."""
         return percentile(self.seconds, percent) * 1000
+
+
+# Starts `rethread serve` with arguments.
+Start = Callable[..., AbstractContextManager[Process]]
+
+
+def _proc(pid: str, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ ON CONFLICT (run_id) DO NOTHING RETURNING number
 # Servers that claim at once do not wait for each other.
 CLAIM = """
 UPDATE work SET claimed = 1, fence = fence + 1, server = $2
- WHERE number = (SELECT number FROM work WHERE claimed = 0 AND urgent >= $1
+ WHERE run_id = (SELECT run_id FROM work WHERE claimed = 0 AND urgent >= $1
                   ORDER BY urgent DESC, number LIMIT 1 {skip_locked})
 RETURNING thread_id, run_id, fence, crashes
 """
