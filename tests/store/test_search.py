@@ -15,7 +15,8 @@ from rethread.contract.messages import Message, RefusalPart, TextInput
 from rethread.errors import Invalid, NotFound
 from rethread.store import messages, search, threads
 from rethread.store.database import Database, Statement, open_database
-from rethread.store.pages import PageRequest
+from rethread.store.pages import PageRequest, Window, ordered
+from rethread.store.sqlite import Sqlite
 from rethread.store.words import phrases_of, words_of
 from tests.objects import NOW, PROJECT, a_message, some_id, stored_message, stored_thread
 
@@ -195,6 +196,17 @@ async def test_pages_go_both_ways_as_those_of_other_lists(db: Database) -> None:
         await found(db, "whale", after="thread_1")
     with pytest.raises(NotFound):
         await found(db, "whale", after=some_id("msg"))
+
+
+async def test_what_matches_is_read_in_order_and_no_further_than_the_page(sqlite: Sqlite) -> None:
+    for is_ascending in (False, True):
+        window = Window(1, 9, is_ascending, is_turned=False)
+        sql = ordered(search.FIND["sqlite"], window, arguments=2)
+        plan = await sqlite.read(f"EXPLAIN QUERY PLAN {sql}", PROJECT, "whale", 1, 9, 21)
+        first, second = (row[3] for row in plan)
+        assert first.startswith("SCAN message_words VIRTUAL TABLE")
+        assert first.endswith("M1><")  # the words, and both ends of the window
+        assert "(project=? AND number=?)" in second
 
 
 async def test_two_servers_at_once_index_each_message_once(db: Database) -> None:

@@ -99,11 +99,12 @@ SELECT MAX(number) FROM (
 ) AS oldest
 """
 
-# differs: each has its own way to say that words match.
+# differs: each has its own way to say that words match. SQLite finds them in the order of their
+# numbers, as long as it is told to begin with the words, and which number it is.
 FIND = {
     "sqlite": """
 SELECT number, thread_id, message_id FROM (
-    SELECT message_texts.number, message_texts.thread_id, message_texts.message_id
+    SELECT message_words.rowid AS number, message_texts.thread_id, message_texts.message_id
       FROM message_words CROSS JOIN message_texts
      WHERE message_words MATCH $2
        AND message_texts.project = $1 AND message_texts.number = message_words.rowid) AS matching
