@@ -227,7 +227,10 @@ def _services(
         return await _readiness(settings, db)
 
     options = _options(settings)
-    return Services(db, log, dispatch, list_models, find_alias, check_ready, db.now, options)
+    process = secrets.token_bytes(8)
+    return Services(
+        db, log, dispatch, list_models, find_alias, check_ready, db.now, process, options
+    )
 
 
 def _options(settings: Settings) -> Options:
@@ -247,7 +250,8 @@ async def _readiness(settings: Settings, db: Database) -> Mapping[str, Any]:
     model_server = settings.upstream_url or "demo"
     try:
         await db.check_writable()
-        current = await version(db) == latest_version()
+        # A newer server may have changed the schema: it only ever adds to it.
+        current = await version(db) >= latest_version()
         problem = None if current else "the schema is not current"
     except RethreadError as error:
         problem = error.message

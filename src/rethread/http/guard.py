@@ -36,6 +36,7 @@ from rethread.http.stream import follow
 from rethread.runs.commands import rest_topic
 from rethread.store import answers, repeats
 from rethread.store.answers import Answer
+from rethread.store.events import check_kept
 
 logger = logging.getLogger("rethread.request")
 
@@ -72,7 +73,6 @@ class Guard:
         self._keys = keys
         self._deliveries = deliveries
         self._router = Router()
-        self._started = services.clock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -131,7 +131,7 @@ class Guard:
             )
             if first := await self._first_answer(request):
                 return first
-        elif _is_retry(request):
+        elif _is_retry(request) and "thread_id" in request.path_params:
             if lost := await self._lost_answer(request, route):
                 self._gave(exchange, fingerprint, lost)
                 return lost
@@ -204,25 +204,22 @@ class Guard:
                 f"The Idempotency-Key '{key}' was used before with another request. A key stands "
                 "for one request for 24 hours."
             )
-        return self._again(answer)
+        return await self._again(answer)
 
     async def _lost_answer(self, request: Request, route: Route) -> Response | None:
         """The answer to the same bytes, if it may never have reached the client."""
         fingerprint = request.fingerprint or b""
         given = await self._deliveries.lost(fingerprint)
         if given is not None:
-            return self._again(Answer(fingerprint, given.kind, given.body))
-        if request.now - self._started > repeats.WITHIN_SECONDS:
-            return None
-        # This process has just started: what an earlier one answered stands in the store only.
+            return await self._again(Answer(fingerprint, given.kind, given.body))
+        # What another process has answered, or this one before it was started, stands in the store.
         found = await repeats.find(
             request.db,
             request.project,
             route.path,
-            request.path_params.get("thread_id", ""),
-            fingerprint,
-            since=request.now - repeats.WITHIN_SECONDS,
-            before=int(self._started) + 1,
+            request.path_params["thread_id"],
+            request.mark or b"",
+            now=request.now,
         )
         if found is None:
             return None
@@ -230,10 +227,11 @@ class Guard:
             return follow(self._services, found.thread_id, found.run_id, after=0)
         return runs.reply_again(found.body)
 
-    def _again(self, answer: Answer) -> Response:
+    async def _again(self, answer: Answer) -> Response:
         if answer.kind == "json":
             return runs.reply_again(bytes(answer.body))
         place = msgspec.json.decode(answer.body, type=StreamPlace)
+        await check_kept(self._services.db, place.thread_id, place.run_id)
         return follow(self._services, place.thread_id, place.run_id, after=place.after)
 
     async def _send(

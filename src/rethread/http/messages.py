@@ -29,7 +29,7 @@ async def create(request: Request) -> Response:
         request.project,
         message,
         body,
-        fingerprint=request.fingerprint,
+        fingerprint=request.mark,
         also=request.also(body),
     )
     return reply(body)

@@ -43,6 +43,7 @@ class Services(NamedTuple):
     find_alias: Callable[[str], ModelObject | None]  # also by a pattern, which no list shows
     check_ready: Callable[[], Awaitable[Mapping[str, Any]]]
     clock: Callable[[], float]
+    process: bytes  # names this process among all that share the database, now or later
     options: Options
 
 
@@ -109,9 +110,14 @@ class Request:
         return self.services.db
 
     @property
+    def mark(self) -> bytes | None:
+        """What a row remembers of the request that made it: its fingerprint, and our process."""
+        return None if self.fingerprint is None else self.fingerprint + self.services.process
+
+    @property
     def asking(self) -> Asking:
         """Who asks, and when."""
-        return Asking(self.project, self.now, self.fingerprint)
+        return Asking(self.project, self.now, self.mark)
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name."""

@@ -1,7 +1,9 @@
-"""Finds what an earlier process made for a request whose answer may have been lost with it.
+"""Finds what another process made for a request whose answer was lost with it, or on its way.
 
-Rows remember the fingerprint of the request that made them. Only asked in the first minutes
-after a start, for a request that says it is a retry; so a look at the newest rows will do.
+Rows remember the fingerprint of the request that made them, and the process. Only asked for a
+request that says it is a retry, and only within a thread: the same words there, by a process
+that cannot be asked, with nothing behind them since, are what the retry repeats. Threads and
+assistants are never found so: two users may well begin with the same words.
 """
 
 from collections.abc import Mapping
@@ -10,23 +12,30 @@ from typing import Final, NamedTuple
 from rethread.store.database import Database
 
 WITHIN_SECONDS: Final = 120
+FINGERPRINT_BYTES: Final = 16  # the rest of what a row has names the process
 
-IN_THREAD = """
-SELECT id, thread_id, body FROM (
-    SELECT {table}.id, thread_id, {table}.body, {table}.fingerprint AS print,
-           {table}.created_at AS made
-      FROM {table} JOIN threads ON threads.id = {table}.thread_id
-     WHERE thread_id = $1 AND threads.project = $2 ORDER BY {table}.number DESC LIMIT 200) AS newest
- WHERE print = $3 AND made >= $4 AND made <= $5 LIMIT 1
+MESSAGE = """
+SELECT id, thread_id, body, fingerprint FROM messages
+ WHERE thread_id = $1 AND created_at >= $2
+   AND EXISTS (SELECT 1 FROM threads WHERE id = $1 AND project = $3)
+ ORDER BY number DESC LIMIT 1
 """
-IN_PROJECT = """
-SELECT id, id, body FROM (
-    SELECT id, body, fingerprint, created_at FROM {table} WHERE project = $1
-     ORDER BY number DESC LIMIT 1000) AS newest
- WHERE fingerprint = $2 AND created_at >= $3 AND created_at <= $4 LIMIT 1
+# A message that a client has added since shows that it knew of the run.
+RUN = """
+SELECT id, thread_id, body, fingerprint FROM runs
+ WHERE thread_id = $1 AND created_at >= $2
+   AND EXISTS (SELECT 1 FROM threads WHERE id = $1 AND project = $3)
+   AND NOT EXISTS (SELECT 1 FROM messages
+                    WHERE messages.thread_id = $1 AND messages.fingerprint IS NOT NULL
+                      AND messages.created_at > runs.created_at)
+ ORDER BY number DESC LIMIT 1
 """
-RUN_OF_THREAD = "SELECT id, thread_id, body FROM runs WHERE thread_id = $1 ORDER BY number LIMIT 1"
 HOLDS = "SELECT 1 FROM threads WHERE id = $1 AND active_run_id = $2"
+
+NEWEST: Final[Mapping[str, str]] = {
+    "/threads/{thread_id}/messages": MESSAGE,
+    "/threads/{thread_id}/runs": RUN,
+}
 
 
 class Repeat(NamedTuple):
@@ -38,37 +47,20 @@ class Repeat(NamedTuple):
 
 
 async def find(
-    db: Database,
-    project: str,
-    path: str,
-    thread_id: str,
-    fingerprint: bytes,
-    *,
-    since: int,
-    before: int,
+    db: Database, project: str, path: str, thread_id: str, mark: bytes, *, now: int
 ) -> Repeat | None:
-    """What the same request made between two times, or None."""
-    times = (since, before)
-    match path:
-        case "/threads/{thread_id}/messages":
-            sql = IN_THREAD.format(table="messages")
-            rows = await db.read(sql, thread_id, project, fingerprint, *times)
-        case "/threads/{thread_id}/runs":
-            sql = IN_THREAD.format(table="runs")
-            rows = await db.read(sql, thread_id, project, fingerprint, *times)
-        case "/assistants":
-            sql = IN_PROJECT.format(table="assistants")
-            rows = await db.read(sql, project, fingerprint, *times)
-        case "/threads" | "/threads/runs":
-            sql = IN_PROJECT.format(table="threads")
-            rows = await db.read(sql, project, fingerprint, *times)
-            if rows and path == "/threads/runs":
-                rows = await db.read(RUN_OF_THREAD, rows[0][0])
-        case _:
-            rows = []
+    """What the same request made in another process, or None.
+
+    `mark` is the request's fingerprint with the name of the process behind it.
+    """
+    if path not in NEWEST:
+        return None
+    rows = await db.read(NEWEST[path], thread_id, now - WITHIN_SECONDS, project)
     if not rows:
         return None
-    id, thread, body = rows[0]
+    id, thread, body, found = rows[0]
+    if found is None or found == mark or found[:FINGERPRINT_BYTES] != mark[:FINGERPRINT_BYTES]:
+        return None
     return Repeat(bytes(body), thread, id if id.startswith("run_") else None)
 
 
