@@ -433,6 +433,13 @@ class Settings:
             is_secret=True,
         ),
     ] = field(default=None, repr=False)
+    database_timeout_seconds: Annotated[
+        float,
+        _keeping(
+            _number("SECONDS", least=0.1),
+            "Longest wait for a PostgreSQL that does not answer; then a request gets a 503.",
+        ),
+    ] = 10.0
     log_format: Annotated[
         LogFormat, _keeping(_choice(LogFormat), "Lines for people or for machines.")
     ] = "text"

@@ -1,4 +1,4 @@
-"""The writer: waiting writes share a commit, yet each stands or falls alone; failures end none."""
+"""SQLite's writer: waiting writes share a commit, and no failure ends it. Others: test_writes."""
 
 import asyncio
 import resource
@@ -13,7 +13,7 @@ import pytest
 
 from rethread.errors import Misconfigured, Unavailable
 from rethread.store.database import Statement
-from rethread.store.sqlite import MOST_STATEMENTS_ON_LOOP, Sqlite
+from rethread.store.sqlite import Sqlite
 
 ADD = "INSERT INTO things (id) VALUES ($1)"
 ADD_OR_REFUSE = "INSERT INTO things (id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING id"
@@ -90,25 +90,6 @@ async def test_in_one_commit_each_write_stands_or_falls_alone(things: Sqlite) ->
     assert await ids(things) == [1, 2, 6, 7]
 
 
-async def test_a_write_of_several_statements_happens_as_a_whole_or_not_at_all(
-    things: Sqlite,
-) -> None:
-    refused = await things.write(
-        Statement(ADD_OR_REFUSE, 1), Statement(ADD, 2), Statement(ADD_OR_REFUSE, 2)
-    )
-    assert refused == []
-    with pytest.raises(sqlite3.IntegrityError):
-        await things.write(Statement(ADD, 3), Statement(ADD, 3))
-    assert await ids(things) == []
-
-
-async def test_a_write_gives_the_rows_of_its_first_check(things: Sqlite) -> None:
-    rows = await things.write(
-        Statement(ADD, 1), Statement(ADD_OR_REFUSE, 2), Statement(ADD_OR_REFUSE, 3)
-    )
-    assert rows == [(2,)]
-
-
 async def test_a_write_survives_the_cancellation_of_its_waiter(things: Sqlite) -> None:
     with held_by_another(Path(things.place)):
         waiter = asyncio.ensure_future(things.write(Statement(ADD, 1)))
@@ -129,12 +110,6 @@ async def test_reads_do_not_wait_for_writes(things: Sqlite) -> None:
         assert not write.done()
     await write
     assert await ids(things) == [1, 3]
-
-
-async def test_what_was_written_is_read_at_once(things: Sqlite) -> None:
-    for number in range(50):
-        await things.write(Statement(ADD, number))
-        assert await things.read("SELECT 1 FROM things WHERE id = $1", number) == [(1,)]
 
 
 async def test_a_reader_cannot_write(things: Sqlite) -> None:
@@ -269,14 +244,3 @@ async def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> N
 async def test_a_place_that_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="cannot use the database"):
         Sqlite(tmp_path)
-
-
-async def test_a_long_write_is_whole_and_in_its_turn(things: Sqlite) -> None:
-    """It is run by the writer's thread, with the short ones around it."""
-    many = [Statement(ADD, number) for number in range(10, 10 + 2 * MOST_STATEMENTS_ON_LOOP)]
-    refused = [*many, Statement("DELETE FROM things WHERE id = -1 RETURNING id")]
-    first, none, last = await asyncio.gather(
-        things.write(Statement(ADD, 1)), things.write(*refused), things.write(*many)
-    )
-    assert (first, none, last) == ([], [], [])
-    assert await ids(things) == [1, *range(10, 10 + 2 * MOST_STATEMENTS_ON_LOOP)]

@@ -29,6 +29,9 @@ RECORD = """
 INSERT INTO schema_versions (number, name) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING number
 """
 
+# Long enough for a restart of the database, short enough for a client that waits.
+TIMEOUT_SECONDS: Final = 10.0
+
 ONLY: Final = "-- only: "
 
 # Stands among the versions while `rethread move` has not brought everything yet.
@@ -91,12 +94,15 @@ class Database(Protocol):
         """Finish the writes that wait, then let go."""
 
 
-async def open_database(data_dir: Path, url: str | None = None) -> Database:
+async def open_database(
+    data_dir: Path, url: str | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> Database:
     """The database, its schema current; close it after use. Misconfigured if it can't be had.
 
-    By default a file in the folder, which is made if need be; else the PostgreSQL of that URL.
+    By default a file in the folder, which is made if need be; else the PostgreSQL of that URL,
+    which is waited for that long whenever it does not answer.
     """
-    db = await connect(data_dir, url)
+    db = await connect(data_dir, url, timeout_seconds=timeout_seconds)
     try:
         await migrate(db)
         if await db.read(IS_MOVING):
@@ -110,9 +116,13 @@ async def open_database(data_dir: Path, url: str | None = None) -> Database:
     return db
 
 
-async def connect(data_dir: Path, url: str | None = None) -> Database:
+async def connect(
+    data_dir: Path, url: str | None = None, *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> Database:
     """The same, with the schema and the rows that it has; for those who change just that."""
-    return await (_open_file(data_dir) if url is None else _open_server(url))
+    if url is None:
+        return await _open_file(data_dir)
+    return await _open_server(url, timeout_seconds=timeout_seconds)
 
 
 async def _open_file(data_dir: Path) -> Database:
@@ -123,11 +133,11 @@ async def _open_file(data_dir: Path) -> Database:
         raise Misconfigured(f"cannot use the data directory {data_dir}: {problem}") from problem
 
 
-async def _open_server(url: str) -> Database:
+async def _open_server(url: str, *, timeout_seconds: float) -> Database:
     # Its driver is loaded by those who use it only: it would cost the others at the start.
     from rethread.store.postgres import open_postgres  # noqa: PLC0415
 
-    return await open_postgres(url)
+    return await open_postgres(url, wait_seconds=timeout_seconds)
 
 
 async def migrate(db: Database) -> list[int]:

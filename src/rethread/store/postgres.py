@@ -5,7 +5,7 @@ A read is simply asked again; how a write that was under way is not done twice: 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -21,11 +21,14 @@ from rethread.store.postgres_connections import (
     Connect,
     Patience,
     connector,
+    is_let_in,
     is_lost,
+    may_pass,
     told,
 )
+from rethread.store.postgres_queue import Queue, Write
 from rethread.store.postgres_shapes import WORDS, speak
-from rethread.store.postgres_writer import CREATE, Queue, Write, Writer
+from rethread.store.postgres_writer import CREATE, Writer
 from rethread.store.statements import Row, Statement
 from rethread.store.wakeups import Wakeup, Wakeups
 
@@ -37,7 +40,9 @@ WRITERS: Final = 2  # while one waits for the disk, the other gathers and sends
 OLDEST: Final = 140000
 # Guards the schema. Any number will do that nobody else uses: these are the letters of "rethread".
 LOCK: Final = 0x7265_7468_7265_6164
-LOOK_AGAIN_SECONDS: Final = 1.0
+ODD: Final = "…"
+WRITABLE_SECONDS: Final = 2.0  # who asks whether a server is ready does not ask for long
+LOOK_AGAIN_SECONDS: Final = 2.0
 
 WRITABLE = """
 INSERT INTO writers (id, session, batch, outcome, changed_at) VALUES ('', 0, 0, '', 0)
@@ -45,26 +50,37 @@ ON CONFLICT (id) DO UPDATE SET batch = writers.batch + 1 RETURNING id
 """
 
 
-async def open_postgres(url: str) -> "Postgres":
-    """The database of a URL, without its schema; Misconfigured if it can't be had."""
+async def open_postgres(url: str, *, wait_seconds: float) -> "Postgres":
+    """The database of a URL, without its schema; Misconfigured if it can't be had.
+
+    One that is just starting, or has no connection to spare, is waited for as in a request.
+    """
     place = shown(url)
     connect = connector(url)
-    try:
-        await _prepare(connect, place)
-        db = Postgres(url, connect, place)
-        await db.open()
-    except (OSError, TimeoutError, ValueError, asyncpg.InterfaceError, PostgresError) as problem:
-        raise Misconfigured(f"cannot use the database {place}: {told(problem)}") from problem
-    return db
+    patience = Patience(wait_seconds)
+    while True:
+        db = Postgres(url, connect, place, wait_seconds=wait_seconds)
+        try:
+            await _prepare(connect, place)
+            await db.open()
+            return db
+        except (OSError, ValueError, asyncpg.InterfaceError, PostgresError) as problem:
+            if patience.is_over or not is_lost(problem) or not is_let_in(problem):
+                raise Misconfigured(
+                    f"cannot use the database {place}: {_told(problem, place)}"
+                ) from problem
+            await asyncio.sleep(patience.next_pause(problem))
 
 
 def shown(url: str) -> str:
-    """A database's URL without its password and options."""
+    """A database's URL without its password and options; nothing of one that is odd."""
     try:
         parts = urlsplit(url)
-        user, at, host = parts.netloc.rpartition("@")
     except ValueError:
-        return "postgresql://…"
+        return f"postgresql://{ODD}"
+    user, at, host = parts.netloc.rpartition("@")
+    if "@" in url and not at:  # what a password holds has cut it short
+        return f"{parts.scheme}://{ODD}"
     return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}"
 
 
@@ -75,8 +91,9 @@ class Postgres:
     words: Final = WORDS
     look_again_seconds: Final = LOOK_AGAIN_SECONDS
 
-    def __init__(self, url: str, connect: Connect, place: str) -> None:
+    def __init__(self, url: str, connect: Connect, place: str, *, wait_seconds: float) -> None:
         self.place = place
+        self._wait_seconds = wait_seconds
         self._url = url
         self._connect = connect
         self._wakeups = Wakeups()
@@ -89,7 +106,7 @@ class Postgres:
         """Connect; whatever connecting raises."""
         self._pool = await asyncpg.create_pool(
             self._url,
-            min_size=1,
+            min_size=0,  # else the pool would log each try to have one, while there is none
             max_size=READERS,
             timeout=CONNECT_SECONDS,
             reset=_leave_as_it_is,
@@ -101,22 +118,37 @@ class Postgres:
             self._pool.terminate()
             raise
         self._writers = [
-            asyncio.create_task(Writer(self._connect, self._queue).run()) for _ in range(WRITERS)
+            asyncio.create_task(
+                Writer(self._connect, self._queue, wait_seconds=self._wait_seconds).run()
+            )
+            for _ in range(WRITERS)
         ]
 
     async def read(self, sql: str, *arguments: Any) -> list[Row]:
         """The rows, as of the last commit."""
-        assert self._pool is not None
-        patience = Patience()
+        patience = Patience(self._wait_seconds)
         while True:
             try:
                 async with asyncio.timeout(patience.seconds_left):
-                    async with self._pool.acquire() as connection:
-                        return await connection.fetch(speak(sql), *arguments)
+                    return await self._fetch(speak(sql), arguments)
             except Exception as problem:
+                if not is_lost(problem) and may_pass(getattr(problem, "sqlstate", None) or ""):
+                    raise Unavailable(f"The database cannot read: {told(problem)}.") from problem
                 if not is_lost(problem):
                     raise
                 await asyncio.sleep(patience.next_pause(problem))
+
+    async def _fetch(self, sql: str, arguments: Sequence[Any]) -> list[Any]:
+        assert self._pool is not None
+        connection = await self._pool.acquire()
+        try:
+            return await connection.fetch(sql, *arguments)
+        except (asyncio.CancelledError, OSError):
+            # To have the question taken back, the database would have to answer.
+            connection.terminate()
+            raise
+        finally:
+            await self._pool.release(connection)
 
     async def write(self, *statements: Statement) -> list[Row]:
         """All or nothing, on disk when this returns: the first check's rows, or none if refused."""
@@ -128,7 +160,11 @@ class Postgres:
 
     async def check_writable(self) -> None:
         """Unavailable if a write would fail now: a row is changed, so something is written."""
-        await self.write(Statement(WRITABLE))
+        try:
+            async with asyncio.timeout(min(WRITABLE_SECONDS, self._wait_seconds)):
+                await self.write(Statement(WRITABLE))
+        except TimeoutError as problem:
+            raise Unavailable("The database does not answer.") from problem
 
     def now(self) -> float:
         """The time, in Unix seconds: the database's, whatever the clock of this machine says."""
@@ -166,20 +202,17 @@ class Postgres:
                 self._pool.terminate()
 
 
+def _told(problem: Exception, place: str) -> str:
+    """What is wrong; what a parser says of a URL may quote the password that has misled it."""
+    is_config = isinstance(problem, asyncpg.InterfaceError) and not place.endswith(ODD)
+    if isinstance(problem, ValueError) and not is_config:
+        return "its URL cannot be read (are the special characters of the password escaped?)"
+    return told(problem)
+
+
 async def _prepare(connect: Connect, place: str) -> None:
-    """Wait for a database that is just starting; check that it is new enough; make `writers`."""
-    patience = Patience()
-    while True:
-        try:
-            connection = await connect()
-            break
-        except Exception as problem:
-            if not is_lost(problem):
-                raise
-            try:
-                await asyncio.sleep(patience.next_pause(problem))
-            except Unavailable:
-                raise problem from None
+    """Check that it is new enough, and make `writers`."""
+    connection = await connect()
     try:
         number = int(await connection.fetchval("SHOW server_version_num"))
         if number < OLDEST:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from rethread.store.postgres_connections import told
 from rethread.store.wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Bell:
 
     async def open(self) -> None:
         """Listen, and know the time, when this returns; whatever connecting raises."""
-        await self._hear()
+        self._connection = await self._hear()
         self._running = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -76,32 +77,34 @@ class Bell:
         while True:
             try:
                 if self._connection is None:
-                    await self._hear()
+                    self._connection = await self._hear()
                     self._wakeups.notify_all()  # some may have been missed
+                    logger.info("the database is back")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(BEAT_SECONDS):
                         await self._is_rung.wait()
                 await self._ring()
                 if time.monotonic() - beat > BEAT_SECONDS:
-                    await self._look_at_the_clock()
+                    await self._look_at_the_clock(self._connection)
                     beat = time.monotonic()
             except Exception as problem:  # whatever it was: a server that is deaf is of no use
                 if self._connection is not None:
-                    logger.warning("wake-ups lost", extra={"fields": {"problem": str(problem)}})
+                    fields = {"problem": told(problem)}
+                    logger.warning("the database does not answer", extra={"fields": fields})
                 self._drop()
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _hear(self) -> None:
+    async def _hear(self) -> "Connection[Any]":
         connection = await self._connect()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await connection.execute(SET_UP)
                 await connection.add_listener(CHANNEL, self._heard)
+                await self._look_at_the_clock(connection)
         except BaseException:
             connection.terminate()
             raise
-        self._connection = connection
-        await self._look_at_the_clock()
+        return connection
 
     def _heard(self, connection: Any, pid: int, channel: str, payload: object) -> None:
         if pid == connection.get_server_pid():
@@ -114,13 +117,16 @@ class Bell:
         if not self._pending or self._connection is None:
             return
         topics, self._pending = self._pending, {}
-        await self._connection.execute(RING, CHANNEL, _payloads(topics), timeout=ANSWER_SECONDS)
+        try:
+            await self._connection.execute(RING, CHANNEL, _payloads(topics), timeout=ANSWER_SECONDS)
+        except BaseException:
+            self._pending = topics | self._pending  # for the next connection
+            raise
 
-    async def _look_at_the_clock(self) -> None:
-        assert self._connection is not None
+    async def _look_at_the_clock(self, connection: "Connection[Any]") -> None:
         asked = time.monotonic()
-        told = await self._connection.fetchval(TIME, timeout=ANSWER_SECONDS)
-        self._offset = told - (asked + time.monotonic()) / 2
+        now = await connection.fetchval(TIME, timeout=ANSWER_SECONDS)
+        self._offset = now - (asked + time.monotonic()) / 2
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -51,6 +51,10 @@ BEGIN
             rows_ := '[' || rows_ || ']';
         EXCEPTION
             WHEN SQLSTATE 'RT000' THEN rows_ := '[]';
+            WHEN LOCK_NOT_AVAILABLE THEN
+                rows_ := json_build_object('state', SQLSTATE, 'message', SQLERRM);
+                -- One long wait is enough for all that are in this transaction.
+                PERFORM set_config('lock_timeout', '25', true);
             WHEN OTHERS THEN
                 rows_ := json_build_object('state', SQLSTATE, 'message', SQLERRM);
         END;
