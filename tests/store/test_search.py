@@ -198,6 +198,25 @@ async def test_pages_go_both_ways_as_those_of_other_lists(db: Database) -> None:
         await found(db, "whale", after=some_id("msg"))
 
 
+async def test_pages_go_on_from_what_is_near_to_all_the_rest(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "NEAR", 3)
+    ids = await said(db, *[f"whale {'shark' * (n % 2)}" for n in range(12)])
+    for order in ("asc", "desc"):
+        listed = ids if order == "asc" else ids[::-1]
+        for limit in range(1, 13):
+            for place in range(12):
+                after, before = listed[place], listed[place]
+                left = listed[place + 1 :]
+                page = await found(db, "whale", order=order, limit=limit, after=after)
+                assert page == (left[:limit], len(left) > limit)
+                page = await found(db, "whale", order=order, limit=limit, before=before)
+                assert page == (listed[:place][-limit:], place > limit)
+    assert await found(db, "shark", limit=4) == (ids[1::2][::-1][:4], True)
+    assert await found(db, "shark", limit=4, after=ids[5]) == ([ids[3], ids[1]], False)
+
+
 async def test_what_matches_is_read_in_order_and_no_further_than_the_page(sqlite: Sqlite) -> None:
     for is_ascending in (False, True):
         window = Window(1, 9, is_ascending, is_turned=False)

@@ -8,7 +8,7 @@ never shows, whatever the index still has. Results are in the order of the queue
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Final, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ import msgspec
 from rethread.contract.messages import Message, RefusalPart, TextPart
 from rethread.errors import Unavailable
 from rethread.store.database import Database, Row, Statement
-from rethread.store.pages import Found, Listing, PageRequest, ordered, page_of, window_of
+from rethread.store.pages import Found, Listing, PageRequest, Window, ordered, page_of, window_of
 from rethread.store.words import Phrase, words_of
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -26,6 +26,7 @@ AT_ONCE: Final = 50  # messages; bounds how long other writes wait for theirs
 REST_TIMES: Final = 9  # as long as it took: requests go first, and a backlog can wait
 CLAIM_MILLISECONDS: Final = 30_000
 PURGED_AT_ONCE: Final = 500
+NEAR: Final = 100_000  # messages that are looked at one by one at most
 DELETED_AT_ONCE: Final = 500  # passed over, where a page meets some that the index still has
 # What PostgreSQL's index can hold of a message, and so what either holds: places in a text
 # have 14 bits there, a text 1 MiB, and a word 255 places.
@@ -115,6 +116,19 @@ SELECT number, thread_id, message_id FROM message_texts
  WHERE project = $1 AND words @@ CAST(CAST($2 AS TEXT) AS TSQUERY)
 """,
 }
+# PostgreSQL's planner takes a frequent word for one that is as frequent everywhere. If all that
+# have it are old, it would look at every message: so it may do that with some, and has to go by
+# the words (OFFSET 0 hides the order from it) with the rest.
+FIND_IN_REST = """
+SELECT number, thread_id, message_id FROM (
+    SELECT number, thread_id, message_id FROM message_texts
+     WHERE project = $1 AND words @@ CAST(CAST($2 AS TEXT) AS TSQUERY) OFFSET 0) AS matching
+ WHERE number IS NOT NULL
+"""
+ENDS = """
+SELECT MIN(number), MAX(number) FROM message_texts
+ WHERE project = $1 AND number > $2 AND number < $3
+"""
 # The messages are looked up for the page alone: PostgreSQL's planner would take them for a reason
 # to look at all that match. A row without a body is one of a message that was deleted.
 READ = """
@@ -140,21 +154,14 @@ def queuing(thread_id: str, message_id: str) -> Statement:
 async def page(db: Database, project: str, phrases: Sequence[Phrase], asked: PageRequest) -> Found:
     """A page of the project's messages in which all the phrases stand."""
     window = await window_of(db, LISTING, asked, project)
-    direction = "ASC" if window.ascending else "DESC"
-    hits = ordered(FIND[db.dialect], window, arguments=2)
-    sql = READ.format(hits=hits, direction=direction)
     wanted = _asked(db.dialect, project, phrases)
     found: list[tuple[str, bytes]] = []
-    at_once = asked.limit + 1
-    low, high = window.low, window.high
-    while True:
-        rows = await _read(db, sql, project, wanted, low, high, at_once)
-        found += [(id, body) for _, id, body in rows if body is not None]
-        if len(found) > asked.limit or len(rows) < at_once:
-            return page_of(found[: asked.limit + 1], asked, window)
-        last = rows[-1][0]  # there were deleted ones among them
-        low, high = (last, high) if window.ascending else (low, last)
-        at_once = DELETED_AT_ONCE
+    for part in await _parts(db, project, window):
+        async for rows in _read(db, project, wanted, part, at_once=asked.limit + 1):
+            found += rows
+            if len(found) > asked.limit:
+                return page_of(found[: asked.limit + 1], asked, window)
+    return page_of(found, asked, window)
 
 
 class Indexed(NamedTuple):
@@ -313,10 +320,47 @@ def _asked_phrase(phrase: Phrase) -> str:
     return f"(({plain}) | ({CROWDED} & ({crowded})))"
 
 
-async def _read(db: Database, sql: str, project: str, wanted: str, *numbers: int) -> list[Row]:
-    if db.dialect == "postgresql":
-        return await db.read(_with_values(sql, wanted, *numbers), project)
-    return await db.read(sql, project, wanted, *numbers)
+class _Part(NamedTuple):
+    """Some of what a page may be found in, and the SQL that finds it there."""
+
+    window: Window
+    find: str
+
+
+async def _parts(db: Database, project: str, window: Window) -> list[_Part]:
+    """Where to look, one after the other."""
+    near = _Part(window, FIND[db.dialect])
+    if db.dialect == "sqlite":
+        return [near]
+    first, last = (await db.read(ENDS, project, window.low, window.high))[0]
+    if first is None or last - first < NEAR:
+        return [near]
+    if window.ascending:
+        ends = window._replace(high=first + NEAR), window._replace(low=first + NEAR - 1)
+    else:
+        ends = window._replace(low=last - NEAR), window._replace(high=last - NEAR + 1)
+    return [near._replace(window=ends[0]), _Part(ends[1], FIND_IN_REST)]
+
+
+async def _read(
+    db: Database, project: str, wanted: str, part: _Part, *, at_once: int
+) -> AsyncIterator[list[tuple[str, bytes]]]:
+    """What is found in a part, some and some more."""
+    window, find = part
+    direction = "ASC" if window.ascending else "DESC"
+    while True:
+        sql = READ.format(hits=ordered(find, window, arguments=2), direction=direction)
+        asked = (wanted, window.low, window.high, at_once)
+        if db.dialect == "postgresql":
+            rows = await db.read(_with_values(sql, *asked), project)
+        else:
+            rows = await db.read(sql, project, *asked)
+        yield [(id, body) for _, id, body in rows if body is not None]
+        if len(rows) < at_once:
+            return
+        last = rows[-1][0]  # there were deleted ones among them
+        window = window._replace(low=last) if window.ascending else window._replace(high=last)
+        at_once = DELETED_AT_ONCE
 
 
 def _with_values(sql: str, wanted: str, *numbers: int) -> str:
