@@ -1,6 +1,6 @@
 # make run ARGS="--port 9000 --upstream ollama"
 .DEFAULT_GOAL := help
-.PHONY: help run setup install test sdks check bench clean
+.PHONY: help run setup install test sdks check bench crash clean
 
 help: ## this list
 	@grep -E '^[a-z].*: .*## ' Makefile | sed -e 's/:.*## /\t/' | expand -t 20
@@ -26,6 +26,9 @@ check: ## everything: style, types, imports, tests
 
 bench: ## the benchmarks (ARGS: names of some)
 	@scripts/bench $(ARGS)
+
+crash: ## kill servers and databases under load (ARGS: --rounds, --runs, --seed, --scenario)
+	@scripts/crash $(ARGS)
 
 clean: ## remove what setup and the tests made; your data stays
 	rm -rf .venv tests/sdk/node/*/node_modules dist build
