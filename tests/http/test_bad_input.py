@@ -229,9 +229,9 @@ def test_an_id_of_another_kind_is_refused_with_what_it_should_begin_with(
     )
 
 
-@pytest.mark.parametrize("path", ["nope", "assistants/asst_1/files", "threads/", "../etc"])
+@pytest.mark.parametrize("path", ["nope", "assistants/asst_1/files", "threads/runs", "../etc"])
 def test_an_unknown_route_is_a_404(client: httpx2.Client, path: str) -> None:
-    if path == "threads/":  # there, but not to be read
+    if path == "threads/runs":  # there, but not to be read
         assert error(client.get(path), 405)["code"] == "method_not_supported"
     else:
         assert error(client.get(path), 404)["code"] == "unknown_url"
