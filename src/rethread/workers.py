@@ -195,9 +195,9 @@ class Workers:
         except asyncio.CancelledError:
             await leases.release(self.db, lease)
             raise
-        except Exception:
+        except Exception as problem:
             # Nothing that may have gone wrong with one run shall end the others.
-            logger.exception("driver failed", extra={"fields": {"run_id": lease.run_id}})
+            _log_failure("driver failed", problem, run_id=lease.run_id)
             await self._give_back(lease)
 
     async def _give_back(self, lease: Lease) -> None:

@@ -113,6 +113,7 @@ def test_a_full_disk_is_told_and_outlived(scene: Scene) -> None:
         with pytest.raises(InternalServerError) as refused:
             scene.beta.threads.messages.create(free_id, role="user", content="Not kept.")
         assert refused.value.status_code == 503
+        assert refused.value.response.headers["retry-after"] == "1"
         assert isinstance(refused.value.body, dict)
         assert refused.value.body["type"] == "server_error"
         assert set(refused.value.body) == {"message", "type", "param", "code"}

@@ -86,6 +86,10 @@ class Guard:
         except (ClientGone, asyncio.CancelledError):
             # Cancelled is only what is cut off at the end of a stop: its client is gone too.
             exchange.status = exchange.status or 499
+        except RethreadError as problem:
+            # Of a stream that has begun: that it breaks off is all that its client can be told.
+            fields = {"request_id": exchange.id, "problem": problem.message}
+            logger.warning("stream broken off", extra={"fields": fields})
         finally:
             _log(exchange)
 
