@@ -5,7 +5,7 @@ runs on both. One that is about one of them asks for `sqlite` or `postgres_url`.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, cast
 
@@ -27,6 +27,18 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server, started when the first test asks for it."""
     with running_postgres() as server:
         yield server
+
+
+@contextmanager
+def new_database(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """For a fixture with DATABASES as its parameters: None for a file, or an empty PostgreSQL."""
+    if request.param == "sqlite":
+        yield None
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
 
 
 @pytest.fixture
@@ -66,14 +78,9 @@ def demo_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """A server with the built-in model, shared by a module's tests."""
-    with ExitStack() as stack:
-        url = None
-        if request.param == "postgresql":
-            postgres: Postgres = request.getfixturevalue("postgres")
-            url = postgres.new_database()
-            stack.callback(postgres.drop, url)
-        data_dir = tmp_path_factory.mktemp("demo") / "data"
-        yield stack.enter_context(running_server(data_dir, database_url=url))
+    data_dir = tmp_path_factory.mktemp("demo") / "data"
+    with new_database(request) as url, running_server(data_dir, database_url=url) as server:
+        yield server
 
 
 @pytest.fixture

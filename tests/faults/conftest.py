@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
+from tests.conftest import DATABASES, new_database
 from tests.fakes.model_server import ModelServer
 from tests.faults.scene import Scene, stock_client
 from tests.server import ServerProcess, running_server
@@ -20,14 +21,18 @@ def model() -> Iterator[ModelServer]:
         yield model
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=DATABASES)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: ModelServer
 ) -> Iterator[ServerProcess]:
     """The module's server, which asks that model server."""
     arguments: tuple[str, ...] = getattr(request.module, "ARGUMENTS", ())
     data_dir = tmp_path_factory.mktemp("faults") / "data"
-    with running_server(data_dir, "--upstream", model.url, *arguments) as server:
+    arguments = ("--upstream", model.url, *arguments)
+    with (
+        new_database(request) as url,
+        running_server(data_dir, *arguments, database_url=url) as server,
+    ):
         yield server
 
 
