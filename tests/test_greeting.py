@@ -36,7 +36,9 @@ def test_the_three_lines_name_a_model_that_the_upstream_has(
     start_server: StartServer, model_server: ModelServer
 ) -> None:
     model_server.replies.append(text("Hello, ", "too."))
-    lines = lines_to_try(start_server("--upstream", model_server.url))
+    server = start_server("--upstream", model_server.url)
+    lines = lines_to_try(server)
+    assert f"model server         {model_server.url}\n" in server.log
     assert said_by(lines) == "Hello, too.\n"
 
 
@@ -53,5 +55,6 @@ def test_the_lines_ask_for_a_key_where_one_is_needed(start_server: StartServer) 
     server.terminate()
     server.restart()
     lines = lines_to_try(server)
+    assert "keys                 needed (rethread keys create --project NAME)\n" in server.log
     assert 'api_key="YOUR_KEY"' in lines[0]
     assert "You said" in said_by([line.replace("YOUR_KEY", made.strip()) for line in lines])

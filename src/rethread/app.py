@@ -20,6 +20,7 @@ from rethread import logs
 from rethread.config import Settings, check_upstream_key
 from rethread.contract import ModelObject
 from rethread.errors import Misconfigured, RethreadError, Unavailable
+from rethread.greeting import greeting
 from rethread.http.deliveries import Deliveries
 from rethread.http.guard import Guard
 from rethread.http.keys import KeyRing
@@ -297,6 +298,20 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
+async def _greet(settings: Settings, listening: socket.socket, db: Database) -> None:
+    """What a person wants to know, on standard output."""
+    print(
+        greeting(
+            address=listening.getsockname()[:2],
+            upstream_url=settings.upstream_url,
+            aliases=settings.aliases,
+            place=db.place if settings.database_url else str(settings.data_dir),
+            is_open=settings.allow_anonymous or not await keys.any_made(db),
+        ),
+        flush=True,
+    )
+
+
 class _Stopping:
     """Has the first signal stop the server when its runs are done, the second one at once."""
 
@@ -331,28 +346,3 @@ class _Stopping:
         self._server.should_exit = True
         fields = {"runs": self._workers.driving, "grace_seconds": self._grace_seconds}
         logger.info("stopping, at once on a second signal", extra={"fields": fields})
-
-
-async def _greet(settings: Settings, listening: socket.socket, db: Database) -> None:
-    """What a person wants to know, on standard output, with a conversation to paste."""
-    is_open = settings.allow_anonymous or not await keys.any_made(db)
-    place = settings.data_dir if settings.database_url is None else db.place
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{port}/v1"
-    served = settings.upstream_url or "the built-in model 'demo' (name one with --upstream)"
-    key = "any" if is_open else "YOUR_KEY"
-    model = "client.models.list().data[0].id" if settings.upstream_url else '"demo"'
-    print(
-        f"rethread listens on  {url}\n"
-        f"model server         {served}\n"
-        f"data                 {place}\n\n"
-        "Try it in Python (pip install openai):\n\n"
-        f'    import openai; client = openai.OpenAI(base_url="{url}", api_key="{key}")\n'
-        "    run = client.beta.threads.create_and_run_poll("
-        f"assistant_id=client.beta.assistants.create(model={model}).id, "
-        'thread={"messages": [{"role": "user", "content": "Hello!"}]})\n'
-        "    print(client.beta.threads.messages.list(run.thread_id).data[0].content[0].text.value)"
-        "\n",
-        flush=True,
-    )
