@@ -94,7 +94,7 @@ async def _rounds(
         place.look_at_logs()
         told += notes
         print(
-            f"  {number:>2}: crash after {plan.crash_after:.1f} s for {plan.down_for:.1f} s, "
+            f"  {number:>2}: {findings.under_way} runs under way, down for {plan.down_for:.1f} s, "
             f"{findings.writes} writes, {findings.resumed} streams broken, "
             f"{findings.wrong} wrong, {time.monotonic() - started:.0f} s",
             flush=True,
@@ -133,6 +133,7 @@ def _table(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
         row("  lost (0)", lambda each: each.lost),
         ("  lost in a later round (0)", [str(outcome.lost_later) for outcome in outcomes]),
         row("runs", lambda each: each.runs),
+        row("  under way at the crash", lambda each: each.under_way),
         row("  not ended 30 s after the crash (0)", lambda each: each.not_ended),
         row("  that ended, but not as completed (0)", lambda each: each.not_completed),
         row("messages, steps or runs that stand twice (0)", lambda each: each.twice),

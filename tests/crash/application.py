@@ -182,6 +182,11 @@ class Conversation(Thread):
         self.breaks = 0
         self._runs = application.threads.runs
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the run has begun and not ended."""
+        return bool(self.heard.run_id) and not self.heard.is_terminal
+
     async def hold(self) -> None:
         """From the thread's creation to the run's end."""
         await self.open()
@@ -207,7 +212,7 @@ class Conversation(Thread):
         if not self.heard.run_id:
             found = await self._application.insist(lambda: self._runs.list(self.notes.thread_id))
             if found.data:
-                self.heard.run_id = found.data[0].id
+                self.heard.found(found.data[0].id)
 
     async def _submit(self) -> None:
         """Give the output and listen; if it is not clear what came of it, the log tells."""

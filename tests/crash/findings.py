@@ -22,6 +22,7 @@ class Findings:
 
     writes: int = 0
     runs: int = 0
+    under_way: int = 0  # runs, at the crash
     calls: int = 0
     resumed: int = 0
     lost: int = 0

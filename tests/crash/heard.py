@@ -18,6 +18,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.run_id = ""
+        self.begun = asyncio.Event()
         self.raw = bytearray()
         self.last = 0
         self.last_name = ""
@@ -35,6 +36,11 @@ class Heard:
     def waits_for_outputs(self) -> bool:
         """Whether it is the client's turn."""
         return self.is_done and self.last_name == "thread.run.requires_action"
+
+    def found(self, run_id: str) -> None:
+        """The run is known."""
+        self.run_id = run_id
+        self.begun.set()
 
     async def read(self, pieces: AsyncIterator[bytes]) -> None:
         """Read a stream to its end; whatever breaks it is raised."""
@@ -67,6 +73,6 @@ class Heard:
             self.ended_at = asyncio.get_running_loop().time()
 
     def _look_at(self, run: Any) -> None:
-        self.run_id = run["id"]
+        self.found(run["id"])
         if action := run["required_action"]:
             self.calls = [call["id"] for call in action["submit_tool_outputs"]["tool_calls"]]

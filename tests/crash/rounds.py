@@ -3,6 +3,8 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Final, NamedTuple
 
 from tests.crash.application import Application, Conversation, Notes, Writer
@@ -20,30 +22,38 @@ STARTS_WITHIN_SECONDS: Final = 1.0
 WRITERS: Final = 4
 CHECKED_AT_ONCE: Final = 16
 PATIENCE_SECONDS: Final = 15.0  # beyond the time in which all must have ended
+LONG_SECONDS: Final = 12.0
 EVERY_THIRD: Final = 3
 
 
 class Plan(NamedTuple):
-    """When what happens, in seconds from the start, and to whom."""
+    """When what happens, and to whom: the crash comes some seconds after that part of all runs
+    has begun, however slow the machine is.
+    """
 
+    begun: float
     crash_after: float
     down_for: float
-    victim: int
+    victim: int = 0
 
 
 def plans(scenario: Scenario, seed: int, rounds: int) -> list[Plan]:
     """The rounds of a seed: always the same.
 
-    A dead server stays away past its takeover in every fourth round; else it is back earlier.
+    In every fourth round servers stay away until they are taken over, and the database for
+    longer than requests wait for it.
     """
     chance = random.Random(f"{scenario} {seed}")
     made = []
     for number in range(rounds):
-        crash_after = chance.uniform(0.2, STARTS_WITHIN_SECONDS + ANSWER_SECONDS + 1)
-        down_for = chance.uniform(0.2, 3)
-        if scenario == "servers" and number % 4 == 3:
-            down_for = 12.0
-        made.append(Plan(crash_after, down_for, chance.randrange(3)))
+        plan = Plan(
+            begun=chance.uniform(0.1, 1),
+            crash_after=chance.uniform(0, ANSWER_SECONDS),
+            down_for=chance.uniform(0.2, 3),
+            victim=chance.randrange(3),
+        )
+        is_long = scenario != "sqlite" and number % 4 == 3
+        made.append(plan._replace(down_for=LONG_SECONDS) if is_long else plan)
     return made
 
 
@@ -63,8 +73,10 @@ async def play(
         asyncio.create_task(_hold(each, STARTS_WITHIN_SECONDS * number / runs))
         for number, each in enumerate(conversations)
     ]
+    await _until_begun(conversations, plan.begun)
     await asyncio.sleep(plan.crash_after)
     crashed_at = loop.time()
+    under_way = sum(each.is_under_way for each in conversations)
     await place.crashed(plan.victim)
     await asyncio.sleep(plan.down_for)
     await place.recovered(plan.victim)
@@ -72,11 +84,22 @@ async def play(
     await asyncio.wait(holding, timeout=until - loop.time())
     is_over.set()
     await asyncio.wait(writing, timeout=PATIENCE_SECONDS)
-    findings = Findings()
+    findings = Findings(under_way=under_way)
     await _collect(findings, [*holding, *writing])
     findings.given_up, application.given_up = application.given_up, type(application.given_up)()
     await _check(findings, Reader(application.http), writers, conversations, crashed_at)
     return findings, [each.notes for each in (*writers, *conversations)]
+
+
+async def _until_begun(conversations: Sequence[Conversation], part: float) -> None:
+    """Wait for that part of the runs; not for ever, as a server may refuse them all."""
+    count = round(part * len(conversations))
+    waiting = [asyncio.create_task(each.heard.begun.wait()) for each in conversations]
+    with suppress(TimeoutError):
+        for begun in islice(asyncio.as_completed(waiting, timeout=PATIENCE_SECONDS), count):
+            await begun
+    for task in waiting:
+        task.cancel()
 
 
 async def _hold(conversation: Conversation, after_seconds: float) -> None:

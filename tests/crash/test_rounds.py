@@ -13,7 +13,7 @@ from tests.crash.rounds import Plan, play
 from tests.fakes.model_server import ModelServer
 
 RUNS = 10
-PLAN = Plan(crash_after=1.2, down_for=0.2, victim=0)
+PLAN = Plan(begun=1, crash_after=0.2, down_for=0.2)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -29,7 +29,7 @@ async def test_a_crash_under_load_loses_and_repeats_nothing(
         place.look_at_logs()
     assert findings.said == []
     assert findings.wrong == 0
-    assert findings.runs == RUNS
+    assert findings.runs == RUNS >= findings.under_way > 0
     assert findings.calls == sum(number % 3 == 0 for number in range(RUNS))
     assert findings.writes == sum(each.count for each in notes) > 5 * RUNS
     assert place.tracebacks == set()
