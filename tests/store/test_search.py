@@ -198,10 +198,12 @@ async def test_pages_go_both_ways_as_those_of_other_lists(db: Database) -> None:
         await found(db, "whale", after=some_id("msg"))
 
 
+@pytest.mark.parametrize("margin", [1e-9, 1e9], ids=["frequent", "rare"])
 async def test_pages_go_on_from_what_is_near_to_all_the_rest(
-    db: Database, monkeypatch: pytest.MonkeyPatch
+    db: Database, monkeypatch: pytest.MonkeyPatch, margin: float
 ) -> None:
     monkeypatch.setattr(search, "NEAR", 3)
+    monkeypatch.setattr(search, "NEAR_MARGIN", margin)  # whatever the planner's estimate
     ids = await said(db, *[f"whale {'shark' * (n % 2)}" for n in range(12)])
     for order in ("asc", "desc"):
         listed = ids if order == "asc" else ids[::-1]

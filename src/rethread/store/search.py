@@ -27,6 +27,7 @@ REST_TIMES: Final = 9  # as long as it took: requests go first, and a backlog ca
 CLAIM_MILLISECONDS: Final = 30_000
 PURGED_AT_ONCE: Final = 500
 NEAR: Final = 100_000  # messages that are looked at one by one at most
+NEAR_MARGIN: Final = 5  # how far the planner's estimate may be off
 DELETED_AT_ONCE: Final = 500  # passed over, where a page meets some that the index still has
 # What PostgreSQL's index can hold of a message, and so what either holds: places in a text
 # have 14 bits there, a text 1 MiB, and a word 255 places.
@@ -113,17 +114,21 @@ SELECT number, thread_id, message_id FROM (
 """,
     "postgresql": """
 SELECT number, thread_id, message_id FROM message_texts
- WHERE project = $1 AND words @@ CAST(CAST($2 AS TEXT) AS TSQUERY)
+ WHERE project = $1 AND (words @@ CAST(CAST($2 AS TEXT) AS TSQUERY)) IS TRUE
 """,
 }
-# PostgreSQL's planner takes a frequent word for one that is as frequent everywhere. If all that
-# have it are old, it would look at every message: so it may do that with some, and has to go by
-# the words (OFFSET 0 hides the order from it) with the rest.
-FIND_IN_REST = """
+# PostgreSQL has two ways. IS TRUE has it look at one message after the other, which is best for
+# a frequent word; but if all that have the word are old, it would look at every message since, so
+# it may do that with some. OFFSET 0 has it gather all that match, which is best for the others.
+FIND_ALL = """
 SELECT number, thread_id, message_id FROM (
     SELECT number, thread_id, message_id FROM message_texts
      WHERE project = $1 AND words @@ CAST(CAST($2 AS TEXT) AS TSQUERY) OFFSET 0) AS matching
  WHERE number IS NOT NULL
+"""
+ESTIMATE = """
+EXPLAIN (FORMAT JSON) SELECT 1 FROM message_texts
+ WHERE words @@ CAST(CAST($2 AS TEXT) AS TSQUERY)
 """
 ENDS = """
 SELECT MIN(number), MAX(number) FROM message_texts
@@ -156,8 +161,9 @@ async def page(db: Database, project: str, phrases: Sequence[Phrase], asked: Pag
     window = await window_of(db, LISTING, asked, project)
     wanted = _asked(db.dialect, project, phrases)
     found: list[tuple[str, bytes]] = []
-    for part in await _parts(db, project, window):
-        async for rows in _read(db, project, wanted, part, at_once=asked.limit + 1):
+    at_once = asked.limit + 1
+    for part in await _parts(db, project, wanted, window, at_once=at_once):
+        async for rows in _read(db, project, wanted, part, at_once=at_once):
             found += rows
             if len(found) > asked.limit:
                 return page_of(found[: asked.limit + 1], asked, window)
@@ -327,19 +333,25 @@ class _Part(NamedTuple):
     find: str
 
 
-async def _parts(db: Database, project: str, window: Window) -> list[_Part]:
+async def _parts(
+    db: Database, project: str, wanted: str, window: Window, *, at_once: int
+) -> list[_Part]:
     """Where to look, one after the other."""
-    near = _Part(window, FIND[db.dialect])
     if db.dialect == "sqlite":
-        return [near]
+        return [_Part(window, FIND[db.dialect])]
     first, last = (await db.read(ENDS, project, window.low, window.high))[0]
-    if first is None or last - first < NEAR:
-        return [near]
+    if first is None:
+        return []
+    estimate = msgspec.json.decode((await db.read(_with_values(ESTIMATE, wanted)))[0][0])
+    matching = max(1, estimate[0]["Plan"]["Plan Rows"])
+    if at_once * (last - first) / matching > NEAR / NEAR_MARGIN:
+        return [_Part(window, FIND_ALL)]
     if window.ascending:
         ends = window._replace(high=first + NEAR), window._replace(low=first + NEAR - 1)
     else:
         ends = window._replace(low=last - NEAR), window._replace(high=last - NEAR + 1)
-    return [near._replace(window=ends[0]), _Part(ends[1], FIND_IN_REST)]
+    near, rest = _Part(ends[0], FIND[db.dialect]), _Part(ends[1], FIND_ALL)
+    return [near, rest] if last - first >= NEAR else [near]
 
 
 async def _read(
