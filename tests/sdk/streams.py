@@ -91,11 +91,15 @@ def names(stream: bytes) -> list[str]:
     return [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
 
 
+def assistant(server: ServerProcess) -> str:
+    """The id of a new assistant."""
+    wanted = {"model": "demo", "instructions": "Answer.", "tools": [WEATHER]}
+    return str(json.loads(posted(f"{server.url}/assistants", wanted))["id"])
+
+
 def started(server: ServerProcess, **wanted: Any) -> tuple[Place, bytes]:
     """A run and the whole of its first stream."""
-    assistant = {"model": "demo", "instructions": "Answer.", "tools": [WEATHER]}
-    made = json.loads(posted(f"{server.url}/assistants", assistant))
-    body = {"assistant_id": made["id"], "stream": True, **wanted}
+    body = {"assistant_id": assistant(server), "stream": True, **wanted}
     stream = posted(f"{server.url}/threads/runs", body)
     run = next(
         json.loads(record.split(b"data: ")[1])

@@ -14,6 +14,7 @@ from tests.sdk.streams import (
     ASKED,
     DONE,
     Place,
+    assistant,
     names,
     numbers,
     records,
@@ -90,8 +91,8 @@ def test_only_a_project_s_own_runs_have_events(start_server: StartServer) -> Non
     with sync_client(server, api_key=red) as mine, sync_client(server, api_key=blue) as theirs:
         with sync_client(server, api_key="sk-of-nobody") as nobody:
             until_refused(nobody)
-        assistant = mine.beta.assistants.create(model="demo", instructions="Hello")
-        run = mine.beta.threads.create_and_run_poll(assistant_id=assistant.id)
+        helper = mine.beta.assistants.create(model="demo", instructions="Hello")
+        run = mine.beta.threads.create_and_run_poll(assistant_id=helper.id)
         other = mine.beta.threads.create()
         assert list(stream_of(mine, run.thread_id, run.id))[-1].event == "thread.run.completed"
         refused = [
@@ -144,8 +145,9 @@ def test_a_log_that_goes_while_it_is_read_breaks_the_stream_and_does_not_end_it(
     gate = Gate()
     model_server.replies.append(text("One ", "two ").then(gate, after=1))
     with sync_client(server) as client:
-        assistant = client.beta.assistants.create(model="fake-model", instructions="Count.")
-        run = client.beta.threads.create_and_run(assistant_id=assistant.id)
+        run = client.beta.threads.create_and_run(
+            model="fake-model", assistant_id=assistant(server), instructions="Count."
+        )
     place = Place(server, run.thread_id, run.id)
     gate.arrived.result(TIMEOUT_SECONDS)
 
@@ -160,3 +162,18 @@ def test_a_log_that_goes_while_it_is_read_breaks_the_stream_and_does_not_end_it(
             place.listen(forget)
     finally:
         gate.open()
+
+
+def test_a_stream_that_is_asked_for_again_by_its_key_is_refused_once_its_log_is_gone(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    body = {"assistant_id": assistant(server), "stream": True, "thread": {"messages": []}}
+    key = {"Idempotency-Key": "one"}
+    first = httpx2.post(f"{server.url}/threads/runs", json=body, headers=key)
+    assert httpx2.post(f"{server.url}/threads/runs", json=body, headers=key).content == (
+        first.content
+    )
+    server.ask("DELETE FROM events")
+    again = httpx2.post(f"{server.url}/threads/runs", json=body, headers=key)
+    assert (again.status_code, again.json()["error"]["code"]) == (404, "events_expired")
