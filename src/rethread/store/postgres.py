@@ -28,7 +28,7 @@ from rethread.store.postgres_connections import (
 )
 from rethread.store.postgres_queue import Queue, Write
 from rethread.store.postgres_shapes import WORDS, speak
-from rethread.store.postgres_writer import CREATE, Writer
+from rethread.store.postgres_writer import CREATE, FORGET, Writer
 from rethread.store.statements import Row, Statement
 from rethread.store.wakeups import Wakeup, Wakeups
 
@@ -222,6 +222,7 @@ async def _prepare(connect: Connect, place: str) -> None:
             )
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
         await connection.execute(CREATE)
+        await connection.execute(FORGET)
     finally:
         await connection.close()
 

@@ -74,6 +74,8 @@ REMEMBER = f"""
 UPDATE writers SET batch = $3, outcome = $4, changed_at = {WORDS["{now}"]}
  WHERE id = $1 AND session = $2 RETURNING id
 """
+# Of servers that did not come to take them along. One that is only idle makes its row again.
+FORGET = f"DELETE FROM writers WHERE id <> '' AND changed_at < {WORDS['{now}']} - 86400000"
 # What a session whose client has gone may hold up: not a lock, nor a transaction, for long. And
 # an answer stands for what is on disk, whatever the database is set up for.
 SET_UP = f"""
@@ -283,7 +285,7 @@ class Writer:
         self._functions.clear()
 
     async def _leave(self) -> None:
-        """Take the row along; one that is left behind is cleaned away some day."""
+        """Take the row along; one that is left behind goes with a later start."""
         with suppress(Exception):
             async with asyncio.timeout(LEAVE_SECONDS):
                 if self._connection is not None:
