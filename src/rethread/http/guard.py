@@ -73,7 +73,6 @@ class Guard:
         self._keys = keys
         self._deliveries = deliveries
         self._router = Router()
-        self._started = services.clock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -87,6 +86,10 @@ class Guard:
         except (ClientGone, asyncio.CancelledError):
             # Cancelled is only what is cut off at the end of a stop: its client is gone too.
             exchange.status = exchange.status or 499
+        except RethreadError as problem:
+            # Of a stream that has begun: that it breaks off is all that its client can be told.
+            fields = {"request_id": exchange.id, "problem": problem.message}
+            logger.warning("stream broken off", extra={"fields": fields})
         finally:
             _log(exchange)
 
@@ -132,7 +135,7 @@ class Guard:
             )
             if first := await self._first_answer(request):
                 return first
-        elif _is_retry(request):
+        elif _is_retry(request) and "thread_id" in request.path_params:
             if lost := await self._lost_answer(request, route):
                 self._gave(exchange, fingerprint, lost)
                 return lost
@@ -213,17 +216,14 @@ class Guard:
         given = await self._deliveries.lost(fingerprint)
         if given is not None:
             return await self._again(Answer(fingerprint, given.kind, given.body))
-        if request.now - self._started > repeats.WITHIN_SECONDS:
-            return None
-        # This process has just started: what an earlier one answered stands in the store only.
+        # What another process has answered, or this one before it was started, stands in the store.
         found = await repeats.find(
             request.db,
             request.project,
             route.path,
-            request.path_params.get("thread_id", ""),
-            fingerprint,
-            since=request.now - repeats.WITHIN_SECONDS,
-            before=int(self._started) + 1,
+            request.path_params["thread_id"],
+            request.mark or b"",
+            now=request.now,
         )
         if found is None:
             return None
