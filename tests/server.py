@@ -51,6 +51,20 @@ class ServerProcess:
         """The base URL without /v1."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def where(self) -> list[str]:
+        """The flags that name what it keeps its things in."""
+        database = [] if self.database_url is None else ["--database-url", self.database_url]
+        return ["--data-dir", str(self.data_dir), *database]
+
+    def new_key(self, project: str) -> str:
+        """The secret of a new key for a project."""
+        making = (sys.executable, "-m", "rethread", "keys", "create", "--project", project)
+        made = subprocess.check_output(
+            [*making, *self.where], text=True, stderr=subprocess.DEVNULL, timeout=START_SECONDS
+        )
+        return made.strip()
+
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()

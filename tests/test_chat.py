@@ -50,7 +50,7 @@ def test_no_server_is_said_in_one_line(demo_server: ServerProcess) -> None:
 
 def test_without_its_key_it_says_where_one_is_given(start_server: StartServer) -> None:
     server = start_server()
-    assert main(["keys", "create", "--project", "red", "--data-dir", str(server.data_dir)]) == 0
+    assert main(["keys", "create", "--project", "red", *server.where]) == 0
     server.terminate()
     server.restart()
     done = chat(server, typed="Hello\n")

@@ -45,16 +45,10 @@ def test_the_three_lines_name_a_model_that_the_upstream_has(
 def test_the_lines_ask_for_a_key_where_one_is_needed(start_server: StartServer) -> None:
     server = start_server()
     assert 'api_key="any"' in lines_to_try(server)[0]
-    where = ["--data-dir", str(server.data_dir)]
-    if server.database_url is not None:
-        where = ["--database-url", server.database_url]
-    arguments = ["keys", "create", "--project", "first", *where]
-    made = subprocess.check_output(
-        [sys.executable, "-m", "rethread", *arguments], text=True, stderr=subprocess.DEVNULL
-    )
+    made = server.new_key("first")
     server.terminate()
     server.restart()
     lines = lines_to_try(server)
     assert "keys                 needed (rethread keys create --project NAME)\n" in server.log
     assert 'api_key="YOUR_KEY"' in lines[0]
-    assert "You said" in said_by([line.replace("YOUR_KEY", made.strip()) for line in lines])
+    assert "You said" in said_by([line.replace("YOUR_KEY", made) for line in lines])

@@ -267,11 +267,8 @@ def assert_quiet(server: ServerProcess) -> None:
 
 def refused_start(server: ServerProcess) -> str:
     """What another server with the same data says, which must not start."""
-    place = ["--data-dir", str(server.data_dir)]
-    if server.database_url is not None:
-        place += ["--database-url", server.database_url]
     ended = subprocess.run(
-        [sys.executable, "-m", "rethread", "serve", "--port", "0", *place],
+        [sys.executable, "-m", "rethread", "serve", "--port", "0", *server.where],
         capture_output=True,
         text=True,
         timeout=30,

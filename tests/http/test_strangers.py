@@ -1,8 +1,5 @@
 """A web page cannot use a server without keys through the browser of its machine."""
 
-import subprocess
-import sys
-
 import httpx2
 import pytest
 
@@ -59,9 +56,7 @@ def test_a_good_key_or_a_server_open_to_all_is_not_asked_where_it_comes_from(
     start_server: StartServer,
 ) -> None:
     keyed, open_to_all = start_server(), start_server("--allow-anonymous")
-    making = (sys.executable, "-m", "rethread", "keys", "create", "--project", "p")
-    made = subprocess.check_output([*making, "--data-dir", str(keyed.data_dir)], text=True)
-    secret = next(word for word in made.split() if word.startswith("sk-rethread-"))
+    secret = keyed.new_key("p")
     for headers in ELSEWHERE.values():
         with_key = {**headers, "Authorization": f"Bearer {secret}"}
         assert httpx2.get(f"{keyed.url}/assistants", headers=with_key).status_code == 200

@@ -1,7 +1,5 @@
 """Azure's clients of the stock SDK: their paths, their header for the key, a conversation."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -27,11 +25,7 @@ class Locked(NamedTuple):
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
     """A server for which the first key was made while it ran."""
     with running_server(tmp_path_factory.mktemp("locked") / "data") as server:
-        command = ["keys", "create", "--project", "azure", "--data-dir", str(server.data_dir)]
-        made = subprocess.run(
-            [sys.executable, "-m", "rethread", *command], capture_output=True, text=True, check=True
-        )
-        yield Locked(server, made.stdout.split()[-1])
+        yield Locked(server, server.new_key("azure"))
 
 
 def _options(server: ServerProcess, **options: Any) -> dict[str, Any]:

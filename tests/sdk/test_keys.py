@@ -24,15 +24,9 @@ def rethread(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def where(server: ServerProcess) -> list[str]:
-    """The flags that name what a server keeps its things in."""
-    database = [] if server.database_url is None else ["--database-url", server.database_url]
-    return ["--data-dir", str(server.data_dir), *database]
-
-
 def made(server: ServerProcess, project: str) -> str:
     """The secret of a new key."""
-    done = rethread("keys", "create", "--project", project, *where(server))
+    done = rethread("keys", "create", "--project", project, *server.where)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]
 
@@ -74,10 +68,10 @@ def test_a_key_opens_its_project_only_until_it_is_revoked(start_server: StartSer
             with pytest.raises(NotFoundError):
                 hidden()
         assert list(theirs.beta.assistants.list()) == []
-        listed = rethread("keys", "list", *where(server)).stdout
+        listed = rethread("keys", "list", *server.where).stdout
         [key_id] = [line.split()[0] for line in listed.splitlines() if "red" in line.split()]
         assert red not in listed
-        assert rethread("keys", "revoke", key_id, *where(server)).returncode == 0
+        assert rethread("keys", "revoke", key_id, *server.where).returncode == 0
         until_refused(mine)
         assert len(theirs.beta.assistants.list().data) == 0
     assert not [line for line in server.log if red in line or blue in line]

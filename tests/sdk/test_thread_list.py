@@ -1,7 +1,5 @@
 """Threads listed and searched through the stock SDK, by its generic calls: OpenAI had neither."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Final, Literal
@@ -72,11 +70,7 @@ def wait_until_found(client: OpenAI, q: str, count: int = 1) -> list[SearchResul
 
 def new_key(server: ServerProcess, project: str) -> str:
     """The secret of a new key for a project."""
-    where = ["--data-dir", str(server.data_dir)]
-    if server.database_url is not None:
-        where += ["--database-url", server.database_url]
-    command = [sys.executable, "-m", "rethread", "keys", "create", "--project", project, *where]
-    return subprocess.check_output(command, text=True, timeout=SOON_SECONDS).split()[-1]
+    return server.new_key(project)
 
 
 def test_all_threads_are_listed_and_then_deleted_on_the_way(alone: OpenAI) -> None:
