@@ -43,7 +43,8 @@ async def main() -> None:
         db = await open_database(Path(folder))
         deliveries = Deliveries()
         unused: Any = None
-        services = Services(db, EventLog(db), unused, unused, unused, unused, time.time, b"", Options())
+        log, clock, options = EventLog(db), time.time, Options()
+        services = Services(db, log, unused, unused, unused, unused, clock, b"", options)
         guard = Guard(services, KeyRing(db, allow_anonymous=True), deliveries)
 
         async def application(scope: Any, receive: Any, send: Any) -> None:

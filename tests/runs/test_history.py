@@ -38,7 +38,8 @@ async def a_long_thread(db: Database, count: int) -> str:
         Statement(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2) "
             "INSERT INTO messages (thread_id, number, id, created_at, body) "
-            "SELECT $1, i, 'msg_' || i, 0, CAST(REPLACE($3, 'NUMBER', CAST(i AS TEXT)) AS {bytes}) FROM n",
+            "SELECT $1, i, 'msg_' || i, 0, "
+            "CAST(REPLACE($3, 'NUMBER', CAST(i AS TEXT)) AS {bytes}) FROM n",
             *(thread_id, count, template.decode()),
         )
     )
