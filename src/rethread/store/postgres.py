@@ -41,6 +41,7 @@ OLDEST: Final = 140000
 # Guards the schema. Any number will do that nobody else uses: these are the letters of "rethread".
 LOCK: Final = 0x7265_7468_7265_6164
 ODD: Final = "…"
+CLOSE_SECONDS: Final = 2.0
 WRITABLE_SECONDS: Final = 2.0  # who asks whether a server is ready does not ask for long
 LOOK_AGAIN_SECONDS: Final = 2.0
 
@@ -193,13 +194,15 @@ class Postgres:
         """Finish the writes that wait, then let go."""
         self._queue.close()
         await asyncio.gather(*self._writers, return_exceptions=True)
-        await self._bell.close()
-        if self._pool is not None:
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    await self._pool.close()
-            except (TimeoutError, OSError, PostgresError, asyncpg.InterfaceError):
-                self._pool.terminate()
+        await asyncio.gather(self._bell.close(), self._close_pool())
+
+    async def _close_pool(self) -> None:
+        assert self._pool is not None
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._pool.close()
+        except (OSError, PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()
 
 
 def _told(problem: Exception, place: str) -> str:

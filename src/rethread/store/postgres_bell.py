@@ -25,6 +25,7 @@ PAYLOAD_BYTES: Final = 7900  # PostgreSQL takes 7999
 BEAT_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 5.0  # a connection that is silent for longer is as good as lost
 RETRY_SECONDS: Final = 0.2
+CLOSE_SECONDS: Final = 2.0
 
 # A notification is nothing that a crash could lose: no need to wait for the disk.
 SET_UP = "SET synchronous_commit = off"
@@ -57,7 +58,7 @@ class Bell:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
         with suppress(Exception):
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await self._ring()
                 assert self._connection is not None
                 await self._connection.close()
