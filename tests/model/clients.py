@@ -12,8 +12,14 @@ from tests.model.scene import Scene, page_requests
 from tests.model.turns import FUNCTION, Calling, Ending, Pause, Turn, script
 from tests.model.writers import DATA, HAS_KEY, MESSAGES, METADATA, MOST_THREADS, TEXTS, Writers
 
-CALLING: Final[st.SearchStrategy[list[Calling]]] = st.lists(
-    st.sampled_from(["calls", "calls twice", "speaks and calls"]), max_size=2
+CALLING: Final[st.SearchStrategy[list[Calling]]] = st.sampled_from(
+    [
+        [],
+        ["calls"],
+        ["calls", "calls twice"],
+        ["calls twice", "speaks and calls"],
+        ["speaks and calls", "calls"],
+    ]
 )
 ENDING: Final[st.SearchStrategy[Ending]] = st.sampled_from(
     ["answers", "says nothing", "runs out", "breaks off", "refuses"]
@@ -93,24 +99,17 @@ class Clients(Writers):
         self.play(playing)
 
     @precondition(lambda self: self.playing)
-    @rule(data=DATA, output=TEXTS, are_right=st.sampled_from([True, True, False]), has_key=HAS_KEY)
-    def submit_tool_outputs(
-        self, data: st.DataObject, output: str, *, are_right: bool, has_key: bool
-    ) -> None:
+    @rule(data=DATA, output=TEXTS, has_key=HAS_KEY)
+    def go_on(self, data: st.DataObject, output: str, *, has_key: bool) -> None:
+        """Give a run what it waits for: the outputs of its calls, or its model's next words."""
         playing = self.some_playing(data)
-        run = self.run(playing)
-        calls = playing.calls if are_right else [*playing.calls, Call("call_0", FUNCTION, "")]
-        outputs = [{"tool_call_id": call.id, "output": output} for call in reversed(calls)]
-        is_taken = run["status"] == "requires_action" and are_right
-        if is_taken:
-            playing.turns.popleft()
-            self.brief(playing)
-        path = f"{playing.path}/submit_tool_outputs"
-        answer = self.post(path, {"tool_outputs": outputs}, has_key=has_key)
-        if not is_taken:
-            is_waiting = run["status"] == "requires_action"
-            refused(answer, 400, "Expected tool outputs" if is_waiting else "do not accept")
+        if self.run(playing)["status"] == "in_progress":
+            self.finish(playing)
             return
+        run, outputs = self.run(playing), _outputs(playing.calls, output)
+        playing.turns.popleft()
+        self.brief(playing)
+        answer = self.post(f"{playing.path}/submit_tool_outputs", outputs, has_key=has_key)
         expect(answer.body, {**run, "status": "queued", "required_action": None})
         self.inside[playing.thread_id].runs.put(answer.body)
         self.close_calls(playing, "completed", output)
@@ -118,16 +117,18 @@ class Clients(Writers):
 
     @precondition(lambda self: self.playing)
     @rule(data=DATA)
-    def cancel_run(self, data: st.DataObject) -> None:
-        """One that waits for outputs, or for its model."""
-        self.cancel(self.some_playing(data))
+    def submit_what_nobody_waits_for(self, data: st.DataObject) -> None:
+        playing = self.some_playing(data)
+        is_waiting = self.run(playing)["status"] == "requires_action"
+        outputs = _outputs([*playing.calls, Call("call_0", FUNCTION, "")], "Hello")
+        answer = self.post(f"{playing.path}/submit_tool_outputs", outputs)
+        refused(answer, 400, "Expected tool outputs" if is_waiting else "do not accept")
 
     @precondition(lambda self: self.playing)
     @rule(data=DATA)
-    def let_the_model_go_on(self, data: st.DataObject) -> None:
-        playing = self.some_playing(data)
-        if self.run(playing)["status"] == "in_progress":
-            self.finish(playing)
+    def cancel_run(self, data: st.DataObject) -> None:
+        """One that waits for outputs, or for its model."""
+        self.cancel(self.some_playing(data))
 
     @precondition(Scene.has_runs)
     @rule(data=DATA, metadata=METADATA)
@@ -230,3 +231,8 @@ class Clients(Writers):
             for thread_id in self.threads.living
             if thread_id not in self.playing and self.inside[thread_id].messages.living
         ]
+
+
+def _outputs(calls: list[Call], output: str) -> Body:
+    """What each of the calls gave; in another order than that of the calls."""
+    return {"tool_outputs": [{"tool_call_id": c.id, "output": output} for c in reversed(calls)]}

@@ -140,8 +140,11 @@ class Scene(RuleBasedStateMachine):
         return self.touched
 
     def some_message(self, data: st.DataObject) -> tuple[str, str]:
-        """`(thread_id, id)` of a message of a thread that is there; it may be deleted."""
-        return self._some_inside(data, lambda inside: inside.messages)
+        """`(thread_id, id)` of a message of a thread that is there; it may be deleted.
+
+        The newest is chosen most often: what comes next stands behind it.
+        """
+        return self._some_inside(data, lambda inside: inside.messages, newest_times=4)
 
     def some_run(self, data: st.DataObject) -> tuple[str, str]:
         """`(thread_id, id)` of a run of a thread that is there."""
@@ -161,12 +164,13 @@ class Scene(RuleBasedStateMachine):
         return any(self.inside[thread_id].runs.ids for thread_id in self.threads.living)
 
     def _some_inside(
-        self, data: st.DataObject, shelf: Callable[[Inside], Shelf]
+        self, data: st.DataObject, shelf: Callable[[Inside], Shelf], *, newest_times: int = 1
     ) -> tuple[str, str]:
+        shelves = {thread_id: shelf(self.inside[thread_id]) for thread_id in self.threads.living}
         places = [
             (thread_id, id)
-            for thread_id in self.threads.living
-            for id in shelf(self.inside[thread_id]).ids
+            for thread_id, found in shelves.items()
+            for id in [*found.ids, *found.living[-1:] * (newest_times - 1)]
         ]
         place = data.draw(st.sampled_from(places))
         self.touched = place[0]

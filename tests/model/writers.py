@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.model.project import Asking, expect, refused
-from tests.model.reference import Body, Inside, new_assistant, new_message, new_thread
-from tests.model.scene import Scene, page_requests
+from tests.model.reference import Asked, Body, Inside, new_assistant, new_message, new_thread
+from tests.model.scene import EVERYTHING, Scene, page_requests
 from tests.model.turns import SHOWN_TOOL, TOOL
 
 # Few things, to which much happens.
@@ -21,6 +21,9 @@ CONTENTS: Final[st.SearchStrategy[Any]] = TEXTS | st.lists(
     TEXTS.map(lambda text: {"type": "text", "text": text}), min_size=1, max_size=2
 )
 METADATA: Final = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["1", "2"]))
+CHANGES: Final[st.SearchStrategy[Body | None]] = st.none() | st.fixed_dictionaries(
+    {"instructions": TEXTS}, optional={"metadata": METADATA}
+)
 MESSAGES: Final[st.SearchStrategy[Body]] = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "assistant"]), "content": CONTENTS, "metadata": METADATA}
 )
@@ -55,25 +58,21 @@ class Writers(Scene):
         expect(answer.body, new_assistant({**asked, "tools": [SHOWN_TOOL]}))
         self.assistants.put(answer.body)
 
-    @rule(data=DATA, instructions=TEXTS, metadata=st.none() | METADATA)
-    def modify_assistant(
-        self, data: st.DataObject, instructions: str, metadata: Body | None
-    ) -> None:
+    @rule(data=DATA, asked=CHANGES)
+    def change_assistant(self, data: st.DataObject, asked: Body | None) -> None:
+        """Modify it, or delete it if others are left."""
         id = self.some_assistant(data)
-        asked = {"instructions": instructions, "metadata": metadata}
-        answer = self.post(f"/assistants/{id}", asked)
+        path = f"/assistants/{id}"
+        if asked is None and len(self.assistants.living) > 1:
+            self.delete(path, id, "assistant.deleted", self.assistants)
+            return
+        changes = asked or {}
+        answer = self.post(path, changes)
         if id not in self.assistants.living:
             refused(answer, 404)
             return
-        changes = {name: value for name, value in asked.items() if value is not None}
         expect(answer.body, {**self.assistants[id], **changes})
         self.assistants.put(answer.body)
-
-    @precondition(lambda self: len(self.assistants.living) > 1)
-    @rule(data=DATA)
-    def delete_assistant(self, data: st.DataObject) -> None:
-        id = self.some_assistant(data)
-        self.delete(f"/assistants/{id}", id, "assistant.deleted", self.assistants)
 
     @rule(data=DATA)
     def list_assistants(self, data: st.DataObject) -> None:
@@ -97,8 +96,11 @@ class Writers(Scene):
         if id not in self.threads.living:
             refused(answer, 404)
             return
-        expect(answer.body, {**self.threads[id], "metadata": metadata})
+        before = self.threads[id]
+        expect(answer.body, {**before, "metadata": metadata})
         self.threads.put(answer.body)
+        for filters in (before["metadata"], metadata):
+            self.check_threads_with(filters, EVERYTHING)
 
     @precondition(lambda self: len(self.threads.living) > 1)
     @rule(data=DATA)
@@ -119,6 +121,9 @@ class Writers(Scene):
     @rule(data=DATA, metadata=METADATA)
     def list_threads(self, data: st.DataObject, metadata: dict[str, str]) -> None:
         asked = data.draw(page_requests(self.threads.ids, "thread"))
+        self.check_threads_with(metadata, asked)
+
+    def check_threads_with(self, metadata: Body, asked: Asked) -> None:
         filters = {f"metadata[{key}]": value for key, value in metadata.items()}
         page = self.threads.page(asked, {"metadata": metadata}, is_cursor_filtered=False)
         expect(self.project.page("/threads", asked, **filters), page)
