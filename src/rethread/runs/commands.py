@@ -293,7 +293,10 @@ async def _open_step(db: Database, thread_id: str, run_id: str) -> Step:
     """
     bodies = await steps.of_run(db, thread_id, run_id)
     found = (msgspec.json.decode(body, type=Step) for body in reversed(bodies))
-    return next(step for step in found if step.status == "in_progress")
+    waiting = next((step for step in found if step.status == "in_progress"), None)
+    if waiting is None:  # others' outputs came between the run's read and its steps'
+        raise Raced(f"Run '{run_id}' has moved at the same time.")
+    return waiting
 
 
 def _with_outputs(step: Step, run: Run, asked: SubmitToolOutputs, now: int) -> Step:
