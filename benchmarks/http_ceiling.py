@@ -18,6 +18,7 @@ from rethread.http.guard import Guard
 from rethread.http.keys import KeyRing
 from rethread.http.request import Options, Services
 from rethread.http.server import new_server
+from rethread.http.stopping import Stop
 from rethread.store import messages
 from rethread.store.database import open_database
 from rethread.store.events import EventLog
@@ -41,10 +42,10 @@ async def main() -> None:
     messages.add = keep_nothing
     with tempfile.TemporaryDirectory() as folder:
         db = await open_database(Path(folder))
-        deliveries = Deliveries()
+        deliveries, stop = Deliveries(), Stop()
         unused: Any = None
         log, clock, options = EventLog(db), time.time, Options()
-        services = Services(db, log, unused, unused, unused, unused, clock, b"", options)
+        services = Services(db, log, unused, unused, unused, unused, clock, b"", stop, options)
         guard = Guard(services, KeyRing(db, allow_anonymous=True), deliveries)
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -56,7 +57,7 @@ async def main() -> None:
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-        server = new_server(application, deliveries=deliveries, grace_seconds=1)
+        server = new_server(application, stop, deliveries=deliveries, grace_seconds=1)
         await server.serve(sockets=[listening])
 
 

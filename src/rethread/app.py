@@ -26,6 +26,7 @@ from rethread.http.guard import Guard
 from rethread.http.keys import KeyRing
 from rethread.http.request import Options, Services
 from rethread.http.server import Server, new_server
+from rethread.http.stopping import Stop, turn_away
 from rethread.providers import Provider
 from rethread.providers.chat import ChatCompletions
 from rethread.providers.demo import Demo
@@ -38,7 +39,7 @@ from rethread.store.events import EventLog
 from rethread.store.folder import held
 from rethread.store.keys import CreatedKey, KeyInfo
 from rethread.store.servers import Server as Process
-from rethread.supervisor import supervise
+from rethread.supervisor import HURRY, supervise
 from rethread.workers import Workers
 
 __all__ = ["CreatedKey", "KeyInfo", "create_key", "list_keys", "revoke_key", "serve"]
@@ -64,12 +65,23 @@ def serve(settings: Settings) -> int:
     _set_up(settings)
     with closing(_listen(settings)) as listening:
         asyncio.run(_prepare(settings, listening))
-        return supervise(settings.workers, _serve_as_one_of_many, settings, listening)
+
+        def stop_listening() -> None:
+            turn_away(listening)
+            listening.close()
+
+        return supervise(
+            settings.workers, _serve_as_one_of_many, settings, listening, on_stop=stop_listening
+        )
 
 
 def _serve_as_one_of_many(settings: Settings, listening: socket.socket, index: int) -> int:
     _set_up(settings)
-    return uvloop.run(_serve(settings, listening, index))
+    try:
+        return uvloop.run(_serve(settings, listening, index))
+    except RethreadError as problem:
+        logger.error("cannot serve", extra={"fields": {"problem": problem.message}})
+        return 1
 
 
 def _set_up(settings: Settings) -> None:
@@ -87,7 +99,7 @@ async def _prepare(settings: Settings, listening: socket.socket) -> None:
 async def create_key(settings: Settings, *, project: str, label: str | None) -> CreatedKey:
     """Make an API key for a project."""
     async with _database(settings) as db:
-        return await keys.create(db, project=project, label=label, now=int(time.time()))
+        return await keys.create(db, project=project, label=label, now=int(db.now()))
 
 
 async def list_keys(settings: Settings) -> list[KeyInfo]:
@@ -99,7 +111,7 @@ async def list_keys(settings: Settings) -> list[KeyInfo]:
 async def revoke_key(settings: Settings, key_id: str) -> bool:
     """Whether there was such a key in force; it is not any more."""
     async with _database(settings) as db:
-        return await keys.revoke(db, key_id, now=int(time.time()))
+        return await keys.revoke(db, key_id, now=int(db.now()))
 
 
 async def _serve(
@@ -119,14 +131,18 @@ async def _serve(
         stack.callback(listening.close)
         log = EventLog(db)
         workers = _workers(settings, db, log, provider, _place(listening, index))
-        deliveries = Deliveries()
+        deliveries, stop = Deliveries(), Stop()
         guard = Guard(
-            _services(settings, db, log, provider, workers.dispatch),
+            _services(settings, db, log, provider, workers.dispatch, stop),
             KeyRing(db, allow_anonymous=settings.allow_anonymous),
             deliveries,
         )
         server = new_server(
-            guard, deliveries=deliveries, grace_seconds=settings.shutdown_grace_seconds
+            guard,
+            stop,
+            deliveries=deliveries,
+            grace_seconds=settings.shutdown_grace_seconds,
+            is_socket_shared=shared is not None,
         )
         await workers.start()
         stopping = _Stopping(server, workers, grace_seconds=settings.shutdown_grace_seconds)
@@ -205,9 +221,14 @@ def _workers(
 
 
 def _services(
-    settings: Settings, db: Database, log: EventLog, provider: Provider, dispatch: Dispatch
+    settings: Settings,
+    db: Database,
+    log: EventLog,
+    provider: Provider,
+    dispatch: Dispatch,
+    stop: Stop,
 ) -> Services:
-    started = int(time.time())
+    started = int(db.now())
 
     async def list_models() -> list[ModelObject]:
         upstream = await provider.models()
@@ -230,7 +251,7 @@ def _services(
     options = _options(settings)
     process = secrets.token_bytes(8)
     return Services(
-        db, log, dispatch, list_models, find_alias, check_ready, db.now, process, options
+        db, log, dispatch, list_models, find_alias, check_ready, db.now, process, stop, options
     )
 
 
@@ -321,11 +342,15 @@ class _Stopping:
         self._grace_seconds = grace_seconds
         self._until: float | None = None
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._heed)
         supervisor = multiprocessing.parent_process()
         if supervisor is None:
+            loop.add_signal_handler(signal.SIGTERM, self._heed)
             loop.add_signal_handler(signal.SIGINT, self._heed)
-        else:  # it passes a Ctrl-C on, and a process that has lost it goes too
+        else:
+            # Whoever stops a service may tell all its processes, and the supervisor passes that
+            # on: it counts once. A process that has lost its supervisor goes too.
+            loop.add_signal_handler(signal.SIGTERM, self._begin)
+            loop.add_signal_handler(HURRY, self._hurry)
             loop.add_reader(supervisor.sentinel, self._heed_end, supervisor.sentinel)
 
     async def stop_workers(self) -> None:
@@ -335,14 +360,25 @@ class _Stopping:
 
     def _heed_end(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)
-        self._heed()
+        self._begin()
 
     def _heed(self) -> None:
+        if self._until is None:
+            self._begin()
+        else:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        self._server.hurry()
+        self._workers.hurry()
+
+    def _begin(self) -> None:
         if self._until is not None:
-            self._server.hurry()
-            self._workers.hurry()
             return
         self._until = time.monotonic() + self._grace_seconds
         self._server.should_exit = True
+        self._workers.begin_to_leave()
+        # Other servers go on with them while the last requests here are answered.
+        asyncio.get_running_loop().call_later(self._grace_seconds, self._workers.hurry)
         fields = {"runs": self._workers.driving, "grace_seconds": self._grace_seconds}
         logger.info("stopping, at once on a second signal", extra={"fields": fields})

@@ -57,6 +57,7 @@ class Workers:
         self._queueing = 0  # runs about to be written that nothing is held for
         self._queued = 0  # how many there were of those
         self._is_queue_empty = False
+        self._is_leaving = False
         self._loops: list[asyncio.Task[None]] = []
         self._beating: list[asyncio.Task[None]] = []
 
@@ -80,6 +81,13 @@ class Workers:
             logger.info("runs taken up again", extra={"fields": {"count": count}})
         self._loops = [asyncio.create_task(self._claim_for_ever())]
         self._loops += [asyncio.create_task(self._repeat(chore)) for chore in CHORES]
+
+    def begin_to_leave(self) -> None:
+        """Leave what waits in the queue to other servers, where there are some that stay."""
+        self._is_leaving = True
+        if not self._is_alone:
+            self._server = self._server.leaving
+            self._beating.append(asyncio.create_task(self._beat()))
 
     async def stop(self, *, grace_seconds: float) -> None:
         """Claim nothing more, let the runs under way finish for a while, hand back the rest."""
@@ -142,6 +150,10 @@ class Workers:
                 _log_failure("keeping alive failed", problem)
             await asyncio.sleep(WATCH_EVERY_SECONDS)
 
+    async def _beat(self) -> None:
+        with suppress(RethreadError):  # the next one may be heard
+            await servers.beat(self.db, self._server)
+
     async def _take_over(self) -> None:
         if taken := await servers.take_back(self.db):
             logger.warning("runs taken over", extra={"fields": {"count": len(taken)}})
@@ -165,7 +177,7 @@ class Workers:
         return len(self._driving) + self._reserved < self._max_concurrent_runs
 
     async def _claim_all(self) -> None:
-        while True:
+        while not (self._is_leaving and await self._are_others_staying()):
             any_run = self._is_driver_free()
             queued, was_calm = self._queued, self._queueing == 0
             self._reserved += any_run  # for what the claim may bring
@@ -178,6 +190,9 @@ class Workers:
                 self._is_queue_empty = any_run and was_calm and self._queued == queued
                 return
             self._begin(lease)
+
+    async def _are_others_staying(self) -> bool:
+        return not self._is_alone and await servers.are_others_staying(self.db, self._server)
 
     def _begin(self, lease: Lease, stored: StoredRun | None = None) -> None:
         task = asyncio.create_task(self._drive(lease, stored))

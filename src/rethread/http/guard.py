@@ -187,12 +187,12 @@ class Guard:
             answer = refusals.refusal(locked)
             return answer._replace(headers=(refusals.RETRY,))
         left = waiting_until - time.monotonic()
-        if on_active_run == "reject" or left <= 0:
+        if on_active_run == "reject" or left <= 0 or self._services.stop.has_begun:
             raise locked
         with request.db.listen(rest_topic(locked.run_id)) as wakeup:
             if await repeats.holds_thread(request.db, locked.run_id, request.path_params):
                 look_again = request.db.look_again_seconds or left
-                await wakeup.wait(timeout_seconds=min(left, look_again))
+                await self._services.stop.wait(wakeup, timeout_seconds=min(left, look_again))
         # What is written now was not written when it was asked for.
         request.now = int(self._services.clock())
         return None

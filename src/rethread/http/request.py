@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.json import encode
 
 from rethread.contract import ModelObject
+from rethread.http.stopping import Stop
 from rethread.runs.commands import Asking, Dispatch, Started
 from rethread.store.answers import Answer
 from rethread.store.database import Database, Statement
@@ -44,6 +45,7 @@ class Services(NamedTuple):
     check_ready: Callable[[], Awaitable[Mapping[str, Any]]]
     clock: Callable[[], float]
     process: bytes  # names this process among all that share the database, now or later
+    stop: Stop
     options: Options
 
 

@@ -173,9 +173,10 @@ async def _hold(request: Request, thread_id: str, run_id: str) -> bytes:
         while True:
             body = await runs.get(request.db, request.project, thread_id, run_id)
             left = until - loop_time()
-            if _status(body) in AT_REST or left <= 0:
+            if _status(body) in AT_REST or left <= 0 or request.services.stop.has_begun:
                 return body
-            await wakeup.wait(timeout_seconds=min(left, request.db.look_again_seconds or left))
+            look_again = request.db.look_again_seconds or left
+            await request.services.stop.wait(wakeup, timeout_seconds=min(left, look_again))
 
 
 def _run_reply(body: bytes) -> Reply:

@@ -1,4 +1,4 @@
-"""uvicorn, told when a connection closes, and stopped by us rather than by its own signals."""
+"""uvicorn, stopped by us rather than by its own signals."""
 
 import asyncio
 import contextlib
@@ -8,57 +8,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from rethread.http.codec import error_body
 from rethread.http.deliveries import Deliveries
+from rethread.http.protocol import KEEP_ALIVE_SECONDS, LINGER_SECONDS, Protocol, protocol_with
+from rethread.http.stopping import ARRIVAL_SECONDS, Stop, turn_away
 
 CUT_OFF_SECONDS: Final = 0.2
-MOST_HEAD_BYTES: Final = 64 * 1024  # the parser by itself keeps whatever comes
-BAD_REQUEST: Final = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: "
-)
-
-
-def protocol_with(deliveries: Deliveries) -> type[HttpToolsProtocol]:
-    """The HTTP protocol of uvicorn, which tells whose connection has come and which has closed."""
-
-    class Protocol(HttpToolsProtocol):
-        head_bytes: int | None = None  # what has come of a request's head; None behind it
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.head_bytes is not None and not self.transport.is_closing():
-                self.head_bytes += len(data)
-                if self.head_bytes > MOST_HEAD_BYTES:
-                    self.send_400_response("The request's headers are too large.")
-
-        def on_message_begin(self) -> None:
-            self.head_bytes = 0
-            super().on_message_begin()
-
-        def on_headers_complete(self) -> None:
-            self.head_bytes = None
-            super().on_headers_complete()
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if self.client:
-                deliveries.opened(self.client)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self.client:
-                deliveries.closed(self.client)
-            super().connection_lost(exc)
-
-        def send_400_response(self, msg: str) -> None:
-            """Answer what is no HTTP, in the shape of every other error."""
-            body = error_body(msg, code="invalid_http")
-            self.transport.write(b"%s%d\r\n\r\n%s" % (BAD_REQUEST, len(body), body))
-            self.transport.close()
-
-    return Protocol
 
 
 class Server(uvicorn.Server):
@@ -67,9 +22,13 @@ class Server(uvicorn.Server):
     Then answers under way may finish for `grace_seconds`, and what is left is cut off.
     """
 
-    def __init__(self, config: uvicorn.Config, *, grace_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stop: Stop, *, grace_seconds: float, is_socket_shared: bool
+    ) -> None:
         super().__init__(config)
+        self._stop = stop
         self._grace_seconds = grace_seconds
+        self._is_socket_shared = is_socket_shared
         self._hurrying = asyncio.Event()
 
     def hurry(self) -> None:
@@ -78,21 +37,41 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish; uvicorn's own way to cut answers off is to log each as an error."""
+        self._stop.begin()
         cutting = asyncio.create_task(self._cut_off())
         try:
+            if not self._is_socket_shared:  # else others may go on listening
+                for listening in sockets or []:
+                    turn_away(listening)
+            await asyncio.sleep(ARRIVAL_SECONDS)
             await super().shutdown(sockets)
         finally:
             cutting.cancel()
 
     async def _cut_off(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurrying.wait(), self._grace_seconds)
+        """End the streams when the grace is over; what has not begun to be answered, a bit later.
+
+        Whoever loses a stream goes on with it elsewhere. Whoever gets no answer at all cannot know
+        what has happened.
+        """
+        await self._hurried(self._grace_seconds)
+        for connection in self._connections():
+            if connection.is_sending:
+                connection.transport.abort()
+        await self._hurried(LINGER_SECONDS)
         tasks = list(self.server_state.tasks)
-        for connection in list(self.server_state.connections):
+        for connection in self._connections():
             connection.transport.abort()
         await asyncio.sleep(CUT_OFF_SECONDS)  # streams end by themselves where nobody listens
         for task in tasks:
             task.cancel()
+
+    async def _hurried(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurrying.wait(), seconds)
+
+    def _connections(self) -> list[Protocol]:
+        return [each for each in self.server_state.connections if isinstance(each, Protocol)]
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -102,14 +81,16 @@ class Server(uvicorn.Server):
 
 def new_server(
     application: Any,
+    stop: Stop,
     *,
     deliveries: Deliveries,
     grace_seconds: float,
+    is_socket_shared: bool = False,
 ) -> Server:
     """A server for an ASGI application; whose sockets it listens on is given to `serve`."""
     config = uvicorn.Config(
         application,
-        http=protocol_with(deliveries),
+        http=protocol_with(deliveries, stop),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -117,8 +98,8 @@ def new_server(
         server_header=False,
         proxy_headers=False,  # a connection is known by its own address, whoever it forwards
         date_header=True,
-        timeout_keep_alive=75,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(grace_seconds) + 5,  # should our own way fail
         backlog=2048,
     )
-    return Server(config, grace_seconds=grace_seconds)
+    return Server(config, stop, grace_seconds=grace_seconds, is_socket_shared=is_socket_shared)

@@ -14,7 +14,7 @@ SILENCE_SECONDS: Final = 8.0  # three beats missed, and a slow one
 
 BEAT = """
 INSERT INTO servers (id, home, seen_at) VALUES ($1, $2, {now})
-ON CONFLICT (id) DO UPDATE SET seen_at = {now}
+ON CONFLICT (id) DO UPDATE SET seen_at = {now}, home = excluded.home
 """
 IS_ALIVE = f"servers.seen_at > {{now}} - {int(SILENCE_SECONDS * 1000)}"
 LEFT_ALONE = f"""
@@ -34,6 +34,7 @@ FORGET = f"DELETE FROM servers WHERE NOT {IS_ALIVE}"
 EVICT = "DELETE FROM servers WHERE home = $1 AND id <> $2 RETURNING id"
 GIVE_BACK = "UPDATE work SET claimed = 0 WHERE claimed = 1 AND server = $1"
 LEAVE = "DELETE FROM servers WHERE id = $1"
+OTHERS = f"SELECT 1 FROM servers WHERE id <> $1 AND home <> id AND {IS_ALIVE} LIMIT 1"
 URGENT = "SELECT run_id FROM work WHERE claimed = 1 AND urgent = 1 AND server = $1"
 
 
@@ -42,6 +43,11 @@ class Server(NamedTuple):
 
     id: str
     home: str
+
+    @property
+    def leaving(self) -> "Server":
+        """The same while it stops: another that begins at its place takes nothing from it."""
+        return self._replace(home=self.id)
 
 
 async def join(db: Database, server: Server) -> list[str]:
@@ -64,6 +70,11 @@ async def take_back(db: Database) -> list[str]:
     taken = await db.write(Statement(TAKE_BACK))
     await db.write(Statement(FORGET))
     return [row[0] for row in taken]
+
+
+async def are_others_staying(db: Database, server: Server) -> bool:
+    """Whether there is another one that is alive and does not stop just now."""
+    return bool(await db.read(OTHERS, server.id))
 
 
 async def leave(db: Database, server: Server) -> None:
