@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Empty, Queue
@@ -97,8 +98,9 @@ class ServerProcess:
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         """What stands in its database; or a change of it, as nobody else would make it."""
-        if self.database_url is not None:
-            return asyncio.run(_ask(self.database_url, sql))
+        if (url := self.database_url) is not None:
+            with ThreadPoolExecutor(1) as thread:  # the test may have a loop of its own here
+                return thread.submit(lambda url: asyncio.run(_ask(url, sql)), url).result()
         place = self.data_dir / FILE_NAME
         with closing(sqlite3.connect(place, isolation_level=None)) as connection:
             return connection.execute(sql).fetchall()

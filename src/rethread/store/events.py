@@ -151,7 +151,8 @@ class EventLog:
             # Several records at once from the disk are the past: a stream that begins with its
             # run finds one there, and its first token shall not wait for a question.
             is_replay = False
-            knows_all = True  # False when another process may have appended
+            # Whether memory has all that was appended: another process's records it has not.
+            knows_all = self._db.look_again_seconds is None
             silent_for = 0.0
             look_again = self._db.look_again_seconds or silence_seconds
             while True:
