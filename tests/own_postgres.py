@@ -6,6 +6,7 @@ The other tests share one; they must not have it taken away under them.
 import asyncio
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -41,9 +42,7 @@ class OwnPostgres:
         self._bin, self._account = _programs(), _account()
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = settings
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = _free_port()
         folder.chmod(0o755)
         self._folder.mkdir(mode=0o700)
         if self._account is not None:
@@ -144,13 +143,22 @@ def own_postgres(*settings: str) -> Iterator[OwnPostgres]:
     folder = Path(tempfile.mkdtemp(prefix="rethread-own-pg-"))
     try:
         server = OwnPostgres(folder, *settings)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    """One that no outgoing connection gets while the server is stopped."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def _programs() -> Path:

@@ -130,7 +130,11 @@ class ServerProcess:
         )
         self._reading = threading.Thread(target=self._read_log, daemon=True)
         self._reading.start()
-        found = LISTENS.search(self.wait_for_log("rethread listens on"))
+        try:
+            found = LISTENS.search(self.wait_for_log("rethread listens on"))
+        except AssertionError:
+            self.stop()
+            raise
         assert found is not None
         self.port = int(found.group(1).rsplit(":", 1)[1].split("/")[0])
 

@@ -5,6 +5,7 @@ A read is simply asked again; how a write that was under way is not done twice: 
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,8 @@ from rethread.store.wakeups import Wakeup, Wakeups
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool
+
+logger = logging.getLogger("rethread.store")
 
 READERS: Final = 8  # connections; more only wait for the same cores
 WRITERS: Final = 2  # while one waits for the disk, the other gathers and sends
@@ -176,7 +179,7 @@ class Postgres:
         """Hold the lock of the schema: of ten servers that start at once, one changes it."""
         connection = await self._connect()
         try:
-            await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+            await _lock_schema(connection)
             yield
         finally:
             await connection.close()
@@ -223,11 +226,17 @@ async def _prepare(connect: Connect, place: str) -> None:
                 f"the database {place} is PostgreSQL {number // 10000}; rethread needs "
                 f"{OLDEST // 10000} or newer"
             )
-        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+        await _lock_schema(connection)
         await connection.execute(CREATE)
         await connection.execute(FORGET)
     finally:
         await connection.close()
+
+
+async def _lock_schema(connection: "Connection[Any]") -> None:
+    if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+        logger.info("waiting for another server, which may change the schema")
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
 
 
 async def _leave_as_it_is(connection: "Connection[Any]") -> None:
