@@ -74,7 +74,10 @@ def streamed_text(happened: list[Happened]) -> str:
 
 
 class Listener:
-    """Reads a stream in a thread of its own, to its end or until its connection breaks."""
+    """Reads a stream in a thread of its own, to its end or until its connection breaks.
+
+    Asked for with a body, or with a GET where that is None.
+    """
 
     def __init__(self, url: str, body: Any, **headers: str) -> None:
         self.raw = bytearray()
@@ -83,10 +86,10 @@ class Listener:
         self._thread = threading.Thread(target=self._read, args=(url, body), daemon=True)
         self._thread.start()
 
-    def wait_for(self, mark: str) -> None:
+    def wait_for(self, mark: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Return once the mark has been read."""
         with self._news:
-            assert self._news.wait_for(lambda: mark.encode() in self.raw, PATIENCE_SECONDS), mark
+            assert self._news.wait_for(lambda: mark.encode() in self.raw, seconds), mark
 
     def ended(self) -> list[Happened]:
         """What was read, once there is no more."""
@@ -102,7 +105,9 @@ class Listener:
         with (
             suppress(httpx2.TransportError),
             httpx2.Client(timeout=PATIENCE_SECONDS) as client,
-            client.stream("POST", url, json=body, headers=self._sent) as response,
+            client.stream(
+                "GET" if body is None else "POST", url, json=body, headers=self._sent
+            ) as response,
         ):
             for piece in response.iter_raw():
                 with self._news:
