@@ -23,8 +23,9 @@ from tests.server import ServerProcess, running_server
 
 WORDS: Final = tuple(f"w{number} " for number in range(10))
 PATIENT: Final = ("--shutdown-grace-seconds", "600", "--poll-hold-seconds", "600")
-CLIENTS: Final = 6
-ROUNDS_MEANWHILE: Final = 12  # conversations that are held between one step and the next
+TALKERS: Final = 4
+WRITERS: Final = 4
+TALKS_MEANWHILE: Final = 8  # conversations that are held between one step and the next
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,11 @@ class Load:
         self._news = threading.Condition()
 
     def __enter__(self) -> "Load":
-        self._pool = ThreadPoolExecutor(CLIENTS)
-        self._clients = [self._pool.submit(self._hold, number) for number in range(CLIENTS)]
+        self._pool = ThreadPoolExecutor(TALKERS + WRITERS)
+        self._clients = [
+            self._pool.submit(self._work, number, self._talk if number < TALKERS else self._write)
+            for number in range(TALKERS + WRITERS)
+        ]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,7 +80,7 @@ class Load:
     def wait_for_more(self) -> None:
         """Return when some more conversations have been held, or one has gone wrong."""
         with self._news:
-            count = len(self.told) + ROUNDS_MEANWHILE
+            count = len(self.told) + TALKS_MEANWHILE
             assert self._news.wait_for(
                 lambda: len(self.told) >= count or self._failures(), PATIENCE_SECONDS
             )
@@ -89,7 +93,7 @@ class Load:
     def _failures(self) -> list[Future[None]]:
         return [client for client in self._clients if client.done() and client.exception()]
 
-    def _hold(self, number: int) -> None:
+    def _work(self, number: int, work: Callable[[httpx2.Client], None]) -> None:
         # Every other one connects anew for each request, as some proxies do.
         headers = {"connection": "close"} if number % 2 else {}
         transport = Turns(self._pair.ports)
@@ -99,15 +103,17 @@ class Load:
                 transport=transport, base_url=url, headers=headers, timeout=PATIENCE_SECONDS
             ) as client:
                 while not self._is_over.is_set():
-                    told = self._conversation(client)
-                    with self._news:
-                        self.told.append(told)
-                        self._news.notify_all()
+                    work(client)
         finally:
             with self._news:
                 self._news.notify_all()
 
-    def _conversation(self, client: httpx2.Client) -> Told:
+    def _write(self, client: httpx2.Client) -> None:
+        """As quickly as it is answered, for many a request to meet the moment of a stop."""
+        thread_id = _asked(client.post("/threads", json={})).json()["id"]
+        _asked(client.get(f"/threads/{thread_id}/messages"))
+
+    def _talk(self, client: httpx2.Client) -> None:
         thread_id = _asked(client.post("/threads", json={})).json()["id"]
         path = f"/threads/{thread_id}"
         message = {"role": "user", "content": "Hello?"}
@@ -116,7 +122,9 @@ class Load:
         stream = _asked(client.post(f"{path}/runs", json=run)).content
         messages = _asked(client.get(f"{path}/messages")).json()["data"]
         [run_id] = [run["id"] for run in _asked(client.get(f"{path}/runs")).json()["data"]]
-        return Told(thread_id, run_id, stream, messages)
+        with self._news:
+            self.told.append(Told(thread_id, run_id, stream, messages))
+            self._news.notify_all()
 
 
 def _asked(response: httpx2.Response) -> httpx2.Response:
