@@ -101,6 +101,8 @@ async def _rounds(
         )
         for line in findings.said[:MOST_SAID]:
             print(f"      {line}", flush=True)
+    for refusal in application.refusals[:MOST_SAID]:
+        print(f"  refused: {refusal}", flush=True)
     await application.close()
     return played, await asyncio.to_thread(_lost_later, place, told)
 

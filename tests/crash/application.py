@@ -44,6 +44,7 @@ class Application:
         )
         self.threads = self.openai.beta.threads
         self.given_up: Counter[str] = Counter()
+        self.refusals: list[str] = []
         self.assistants: dict[bool, str] = {}
 
     async def prepare(self) -> None:
@@ -62,6 +63,7 @@ class Application:
         except APIStatusError as problem:
             self.given_up[str(problem.status_code)] += 1
             if problem.status_code < 500:
+                self.refusals.append(problem.message)
                 raise
         await asyncio.sleep(PAUSE_SECONDS)
         return None

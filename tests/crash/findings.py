@@ -96,8 +96,8 @@ async def check_notes(findings: Findings, reader: Reader, notes: Notes) -> list[
         findings.lost += findings.note(
             f"{message_id} is {texts.get(message_id)!r}", notes.thread_id, is_wrong=is_lost
         )
-    for text, count in repeated(text_of(m) for m in messages if m["status"] == "completed"):
-        findings.twice += findings.note(f"{text[:60]!r} stands {count} times", notes.thread_id)
+    for text, count in repeated(text_of(m) for m in messages if m["role"] == "user"):
+        findings.twice += findings.note(f"{text!r} stands {count} times", notes.thread_id)
     return messages
 
 
@@ -139,14 +139,13 @@ def _check_answer(
     said = [m for m in messages if m["role"] == "assistant"]
     answers = [text_of(m) for m in said if m["status"] == "completed"]
     expected = "".join(pieces_about(conversation.newest_name))
+    beginnings = [answer[:40] for answer in answers]
     findings.lost += findings.note(
-        f"answers: {[answer[:80] for answer in answers]}",
+        f"answers: {beginnings}",
         where,
         is_wrong=conversation.heard.is_terminal and expected not in answers,
     )
-    findings.twice += findings.note(
-        f"{len(answers)} answers", where, is_wrong=len(answers) > 1 and len(set(answers)) > 1
-    )
+    findings.twice += findings.note(f"answers: {beginnings}", where, is_wrong=len(answers) > 1)
     for message in said:
         is_whole = message["status"] in ("completed", "incomplete")
         findings.lost += findings.note(

@@ -247,6 +247,32 @@ async def test_an_answer_that_a_killed_server_did_not_give_is_given_by_the_next(
             assert count(server, operations[operation], answer.id) >= 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_outputs_whose_answer_a_killed_server_did_not_give_are_taken_once(
+    scene: Scene, tmp_path: Path, *, stream: bool
+) -> None:
+    scene.model.replies.extend([tool_calls(CALL), text("Sunny.").first(0.1)])
+    with (
+        running_server(tmp_path / "data", "--upstream", scene.model.url) as server,
+        stock_client(server.url) as client,
+    ):
+        here = Scene(server, scene.model, client)
+        run = here.rest(here.start(here.thread(), tools=[WEATHER]))
+        url = f"{server.url}/threads/{run.thread_id}/runs/{run.id}/submit_tool_outputs"
+        outputs = {"tool_outputs": [{"tool_call_id": "call_1", "output": "sun"}], "stream": stream}
+        status, _, first = post(url, outputs)
+        assert status == 200
+        server.kill()
+        server.restart()
+        status, _, again = post(url, outputs, **RETRIED)
+        assert status == 200
+        if stream:
+            assert again == first
+        else:
+            assert json.loads(again)["id"] == run.id
+        assert here.rest(run).status == "completed"
+
+
 @pytest.mark.parametrize(
     ("after_answer", "objects"),
     [("closed", 1), ("still open", 2), ("in use", 2)],

@@ -230,11 +230,17 @@ async def waiting_for_outputs(db: Database, *answers: Reply) -> Run:
 
 
 async def submit(
-    db: Database, run: Run, outputs: dict[str, str], *, now: int = NOW + 5, also: Any = no_more
+    db: Database,
+    run: Run,
+    outputs: dict[str, str],
+    *,
+    now: int = NOW + 5,
+    also: Any = no_more,
+    is_retry: bool = False,
 ) -> Started:
     given = [ToolOutput(tool_call_id=id, output=output) for id, output in outputs.items()]
     asked = SubmitToolOutputs(tool_outputs=given)
-    asking = Asking(PROJECT, now)
+    asking = Asking(PROJECT, now, is_retry=is_retry)
     return await commands.submit_tool_outputs(
         db, EventLog(db), asking, run.thread_id, run.id, asked, also=also
     )
@@ -321,3 +327,27 @@ async def test_outputs_are_not_taken_in_another_state_nor_after_the_runs_time(
         await submit(db, run, OUTPUTS, also=lambda _: [REFUSING])
     assert (await stored(db, run)).status == "requires_action"
     assert await waiting(db) == 0
+
+
+async def test_outputs_that_come_again_after_a_lost_answer_lead_to_what_they_have_set_going(
+    db: Database,
+) -> None:
+    run = await waiting_for_outputs(db, replies.tool_calls(PARIS, ROME))
+    first = await submit(db, run, OUTPUTS)
+    before = await logged(db, run)
+    again = await submit(db, run, OUTPUTS, is_retry=True)
+    assert again == first
+    assert await logged(db, run) == before
+    with pytest.raises(Conflict, match='"queued" do not accept'):
+        await submit(db, run, OUTPUTS)
+    with pytest.raises(Conflict, match='"queued" do not accept'):
+        await submit(db, run, {**OUTPUTS, "call_1": "cloudy"}, is_retry=True)
+
+
+async def test_outputs_that_a_run_waits_for_are_taken_however_often_they_were_sent(
+    db: Database,
+) -> None:
+    run = await waiting_for_outputs(db, replies.tool_calls(PARIS, ROME))
+    started = await submit(db, run, OUTPUTS, is_retry=True)
+    assert (await logged(db, run))[started.after :] == ["run.step.completed", "run.queued"]
+    assert (await stored(db, run)).status == "queued"

@@ -135,7 +135,7 @@ class Guard:
             )
             if first := await self._first_answer(request):
                 return first
-        elif _is_retry(request) and "thread_id" in request.path_params:
+        elif request.is_retry and "thread_id" in request.path_params:
             if lost := await self._lost_answer(request, route):
                 self._gave(exchange, fingerprint, lost)
                 return lost
@@ -324,11 +324,6 @@ def _check_key(key: str) -> None:
             param="Idempotency-Key",
             code="string_above_max_length",
         )
-
-
-def _is_retry(request: Request) -> bool:
-    count = request.header(b"x-stainless-retry-count") or ""
-    return count.isascii() and count.isdigit() and int(count[:4]) > 0
 
 
 def _log(exchange: Exchange) -> None:

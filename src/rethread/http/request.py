@@ -119,7 +119,13 @@ class Request:
     @property
     def asking(self) -> Asking:
         """Who asks, and when."""
-        return Asking(self.project, self.now, self.mark)
+        return Asking(self.project, self.now, self.mark, self.is_retry)
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether the client says that it has sent the same before, as stock SDKs do."""
+        count = self.header(b"x-stainless-retry-count") or ""
+        return count.isascii() and count.isdigit() and int(count[:4]) > 0
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name."""

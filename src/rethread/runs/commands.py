@@ -20,7 +20,7 @@ from rethread.errors import Conflict, Invalid, Raced
 from rethread.runs.lifecycle import NEXT, end_step, move, new_run
 from rethread.store import assistants, leases, messages, runs, steps, threads
 from rethread.store.database import Database, Statement
-from rethread.store.events import EventLog, Record, appending, last_number
+from rethread.store.events import EventLog, Record, appending, last_number, read_all
 from rethread.store.leases import Lease
 from rethread.store.runs import StoredRun
 
@@ -31,6 +31,7 @@ class Asking(NamedTuple):
     project: str
     now: int
     fingerprint: bytes | None = None
+    is_retry: bool = False  # the same was asked before, and the answer may have been lost
 
 
 class Started(NamedTuple):
@@ -174,6 +175,8 @@ async def submit_tool_outputs(
     """The run queued again with its calls' outputs; Conflict in another state, or Invalid."""
     old = await runs.get(db, asking.project, thread_id, run_id)
     run = msgspec.json.decode(old, type=Run)
+    if asking.is_retry and (started := await _taken_before(db, run, old, asked)):
+        return started
     if run.status != "requires_action" or run.required_action is None:
         raise Conflict(f'Runs in status "{run.status}" do not accept tool outputs.')
     if run.expires_at is not None and run.expires_at <= asking.now:
@@ -299,9 +302,41 @@ async def _open_step(db: Database, thread_id: str, run_id: str) -> Step:
     return waiting
 
 
+async def _taken_before(
+    db: Database, run: Run, body: bytes, asked: SubmitToolOutputs
+) -> Started | None:
+    """What these very outputs have set going already, if the run does not wait for them now.
+
+    Any server can tell, and after any crash: the step and the log say what was taken.
+    """
+    given = {output.tool_call_id: output.output for output in asked.tool_outputs}
+    if set(given) == set(_waiting_calls(run)):
+        return None
+    bodies = await steps.of_run(db, run.thread_id, run.id)
+    found = [msgspec.json.decode(stored, type=Step) for stored in bodies]
+    answered = [step for step in found if step.status == "completed" and _outputs(step)]
+    if not answered or _outputs(answered[-1]) != given:
+        return None
+    begins = b'event: thread.run.step.completed\ndata: {"id":"%s"' % answered[-1].id.encode()
+    async for record in read_all(db, run.thread_id, run.id):
+        if record.body.partition(b"\n")[2].startswith(begins):
+            return Started(run, body, record.first - 1)
+    return None
+
+
+def _waiting_calls(run: Run) -> list[str]:
+    action = run.required_action
+    return [call.id for call in action.submit_tool_outputs.tool_calls] if action else []
+
+
+def _outputs(step: Step) -> dict[str, str | None]:
+    if not isinstance(step.step_details, ToolCallsDetails):
+        return {}
+    return {call.id: call.function.output for call in step.step_details.tool_calls}
+
+
 def _with_outputs(step: Step, run: Run, asked: SubmitToolOutputs, now: int) -> Step:
-    assert run.required_action is not None
-    expected = [call.id for call in run.required_action.submit_tool_outputs.tool_calls]
+    expected = _waiting_calls(run)
     given = [output.tool_call_id for output in asked.tool_outputs]
     if sorted(expected) != sorted(given):
         raise Invalid(f"Expected tool outputs for call_ids {expected}, got {given}")
