@@ -95,6 +95,7 @@ def full_disk(server: ServerProcess) -> Iterator[None]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit, which Linux alone has")
+@pytest.mark.parametrize("server", ["sqlite"], indirect=True)
 def test_a_full_disk_is_told_and_outlived(scene: Scene) -> None:
     gate = Gate()
     scene.model.replies.append(text("Half", " an answer.").then(gate, after=1))

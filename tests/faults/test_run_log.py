@@ -1,5 +1,6 @@
 """Whoever reads the log learns which runs have failed, on which model and why, and nothing more."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,21 +15,21 @@ SECRET = "canary-77ab"
 
 
 @pytest.mark.parametrize(
-    ("reply", "reason"),
+    ("make", "reason"),
     [
-        (failure(404, SECRET), '"status 404"'),
-        (text(SECRET).first(Gate()), "stalled"),
-        (text(SECRET, " and more").then(DROP, after=1), "cut"),
-        (raw(SECRET.encode() + b"\n\n"), "garbage"),
-        (tool_calls(Call("call_1", SECRET, "{}")), '"function not offered"'),
-        (text(SECRET, finish_reason="content_filter"), '"content filter"'),
+        (lambda: failure(404, SECRET), '"status 404"'),
+        (lambda: text(SECRET).first(Gate()), "stalled"),
+        (lambda: text(SECRET, " and more").then(DROP, after=1), "cut"),
+        (lambda: raw(SECRET.encode() + b"\n\n"), "garbage"),
+        (lambda: tool_calls(Call("call_1", SECRET, "{}")), '"function not offered"'),
+        (lambda: text(SECRET, finish_reason="content_filter"), '"content filter"'),
     ],
     ids=["status", "stalled", "cut", "garbage", "function", "filter"],
 )
 def test_a_run_that_fails_is_a_warning_with_its_reason(
-    scene: Scene, reply: Reply, reason: str
+    scene: Scene, make: Callable[[], Reply], reason: str
 ) -> None:
-    scene.model.replies.append(reply)
+    scene.model.replies.append(make())  # a gate is opened for good
     run = scene.rest(scene.start(scene.thread(SECRET)))
     assert run.status == "failed"
     line = scene.server.wait_for_log(f"run run_id={run.id}")

@@ -5,6 +5,7 @@ Each fault is heard through the SDK's own event handler: the stream tells it to 
 
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -100,24 +101,25 @@ def test_a_server_that_is_not_there_fails_the_run(start_server: StartServer) -> 
 
 
 @pytest.mark.parametrize(
-    ("reply", "words"),
+    ("make", "words"),
     [
-        (text("Hal", "f an", "swer").then(DROP, after=2), "stopped in the middle"),
-        (text("Hal", "f an", "swer").then(b"data: {nonsense\n\n", after=2), ""),
-        (text("Hal", "f an", "swer").then(Gate(), after=2), "sent nothing for 1 s"),
+        (lambda: text("Hal", "f an", "swer").then(DROP, after=2), "stopped in the middle"),
+        (lambda: text("Hal", "f an", "swer").then(b"data: {nonsense\n\n", after=2), ""),
+        (lambda: text("Hal", "f an", "swer").then(Gate(), after=2), "sent nothing for 1 s"),
         (
-            text("Hal", "f an").then(
+            lambda: text("Hal", "f an").then(
                 b'data: {"error": {"message": "Out of memory."}}\n\n', after=2
             ),
             "Out of memory.",
         ),
-        (raw(*(chunk({"content": c}) for c in ("Hal", "f an"))), "stopped in the middle"),
+        (lambda: raw(*(chunk({"content": c}) for c in ("Hal", "f an"))), "stopped in the middle"),
     ],
     ids=["cut", "garbage", "stalled", "error", "ended"],
 )
 def test_an_answer_that_breaks_off_leaves_what_was_said(
-    scene: Scene, reply: Reply, words: str
+    scene: Scene, make: Callable[[], Reply], words: str
 ) -> None:
+    reply = make()  # a gate is opened for good
     scene.model.replies.append(reply)
     thread_id = scene.thread()
     ended = scene.streamed(thread_id)
