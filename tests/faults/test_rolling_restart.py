@@ -25,7 +25,7 @@ WORDS: Final = tuple(f"w{number} " for number in range(10))
 PATIENT: Final = ("--shutdown-grace-seconds", "600", "--poll-hold-seconds", "600")
 TALKERS: Final = 4
 WRITERS: Final = 4
-TALKS_MEANWHILE: Final = 8  # conversations that are held between one step and the next
+TALKS_MEANWHILE: Final = 6  # conversations that are held between one step and the next
 
 
 @pytest.fixture(scope="module")
