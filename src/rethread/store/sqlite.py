@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import lru_cache
@@ -71,6 +71,10 @@ class _Write:
             self.done.set_exception(self.error)
         else:
             self.done.set_result(self.rows)
+
+
+class _HalfDone(Exception):
+    """A write was refused after a part of it was done, and nothing had set it apart."""
 
 
 class Sqlite:
@@ -189,20 +193,27 @@ class Sqlite:
     def _apply_now(self, writes: Sequence[_Write]) -> bool:
         """Run the statements on the loop; False where that can't be, with nothing done."""
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for write in writes:
-                self._apply(write)
+            try:
+                self._apply_all(writes, apart=False)
+            except _HalfDone:
+                self._roll_back(writes)
+                self._apply_all(writes, apart=True)
         except sqlite3.Error:  # another process writes, or the disk is full: the thread finds out
             self._roll_back(writes)
             return False
         return True
+
+    def _apply_all(self, writes: Sequence[_Write], *, apart: bool) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        for write in writes:
+            self._apply(write, apart=apart)
 
     def _commit(self, writes: Sequence[_Write], is_applied: bool) -> None:
         try:
             if not is_applied:
                 self._begin_patiently()
                 for write in writes:
-                    self._apply(write)
+                    self._apply(write, apart=True)
             self._connection.execute("COMMIT")
         except Exception as problem:  # the thread must live on, whatever it was
             # A full disk, a file that has gone: nothing of this was written, and all must know.
@@ -231,14 +242,30 @@ class Sqlite:
         for write in writes:
             write.rows, write.error = [], None
 
-    def _apply(self, write: _Write) -> None:
-        """One write inside the transaction: what refuses or breaks it leaves the others alone."""
+    def _apply(self, write: _Write, *, apart: bool) -> None:
+        """One write inside the transaction: what refuses or breaks it leaves the others alone.
+
+        To set it apart with a savepoint costs as much as a statement, and most writes that are
+        refused are so by their first. So it may be left out; _HalfDone where it was needed.
+        """
         execute = self._connection.execute
-        alone = len(write.statements) == 1  # SQLite undoes a failed statement by itself
-        if not alone:
+        apart = apart and len(write.statements) > 1  # SQLite undoes a failed statement by itself
+        if apart:
             execute("SAVEPOINT write")
+        done = 0
+        refused = False
         try:
-            refused = self._execute_all(write, execute)
+            for statement in write.statements:
+                if statement.is_lock:
+                    continue
+                cursor = execute(_spoken(statement.sql), _named(statement.arguments))
+                if statement.is_check:
+                    rows = cursor.fetchall()
+                    if not rows:
+                        refused = True
+                        break
+                    write.rows = write.rows or rows
+                done += 1
         except Exception as problem:  # a value that SQLite cannot take is no sqlite3.Error
             if not self._connection.in_transaction:  # a full disk takes back everybody's
                 raise
@@ -246,24 +273,12 @@ class Sqlite:
             write.error = problem
         if refused:
             write.rows = []
-        if not alone:
+            if done and not apart:
+                raise _HalfDone
+        if apart:
             execute("ROLLBACK TO write" if refused else "RELEASE write")
             if refused:
                 execute("RELEASE write")
-
-    @staticmethod
-    def _execute_all(write: _Write, execute: Callable[..., sqlite3.Cursor]) -> bool:
-        """True when a check refused."""
-        for statement in write.statements:
-            if statement.is_lock:
-                continue
-            cursor = execute(_spoken(statement.sql), _named(statement.arguments))
-            if statement.is_check:
-                rows = cursor.fetchall()
-                if not rows:
-                    return True
-                write.rows = write.rows or rows
-        return False
 
 
 def _connect(path: Path) -> sqlite3.Connection:
