@@ -112,10 +112,10 @@ async def check_conversation(
     findings.torn += sum(findings.note(fault, where) for fault in heard.faults)
     if heard.ended_at is None or heard.ended_at > crashed_at + ENDED_WITHIN_SECONDS:
         findings.not_ended += findings.note(f"ended at {heard.ended_at}", where)
-    if not heard.run_id:
+    findings.runs += bool(heard.run_id)
+    if heard.ended_at is None:  # a replay would go on as long as the run
         return
-    findings.runs += 1
-    if heard.ended_at is not None and heard.ended_at > crashed_at:
+    if heard.ended_at > crashed_at:
         findings.end_seconds.append(heard.ended_at - crashed_at)
     path = f"/threads/{notes.thread_id}/runs"
     replay = DONE.sub(b"", (await reader.get(f"{path}/{heard.run_id}/events")).content)
@@ -143,7 +143,7 @@ def _check_answer(
     findings.lost += findings.note(
         f"answers: {beginnings}",
         where,
-        is_wrong=conversation.heard.is_terminal and expected not in answers,
+        is_wrong=expected not in answers,
     )
     findings.twice += findings.note(f"answers: {beginnings}", where, is_wrong=len(answers) > 1)
     for message in said:
