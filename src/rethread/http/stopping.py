@@ -13,7 +13,7 @@ from typing import Final
 
 from rethread.store.wakeups import Wakeup
 
-ARRIVAL_SECONDS: Final = 0.1  # for the last packet of a connection that is being made
+ARRIVAL_SECONDS: Final = 0.05  # for the last packet of a connection that is being made
 SO_ATTACH_FILTER: Final = 26
 # A program for the kernel's packet filter. It sees TCP segments from their header on: drops
 # those that would begin a connection (SYN without ACK in byte 13), and lets all others pass.
