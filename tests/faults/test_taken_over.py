@@ -23,6 +23,7 @@ from tests.faults.pair import (
     pair_of_servers,
 )
 from tests.faults.scene import (
+    PATIENCE_SECONDS,
     WEATHER,
     Happened,
     Listener,
@@ -200,29 +201,48 @@ def submitted(scene: Scene, run: Run) -> Run:
 
 
 def test_what_a_server_writes_after_it_was_taken_over_is_refused(pair: Pair) -> None:
-    gate = Gate()
+    """Of one run the other server has written more meanwhile, of the other nothing yet."""
+    late, gate = Gate(), Gate()
     scripted(
         pair.here.model,
-        words=[text("One ", NEVER_SAID).then(gate, after=1), text("One ", "two")],
+        words=[text("One ", NEVER_SAID).then(late, after=1), text("One ", "two")],
+        nothing=[text(NEVER_SAID).first(late), text("Hello").first(gate)],
     )
+    nothing = silent(pair.here, "nothing")
     thread_id, following = in_mid_answer(pair)
-    [run] = pair.there.beta.threads.runs.list(thread_id).data
+    words = pair.there.run_on(thread_id)
     with stalled(pair.here.server):
         # As if it had stood still for longer than a claim lasts.
         pair.there.server.ask(
             "UPDATE servers SET seen_at = 0"
-            f" WHERE id = (SELECT server FROM work WHERE run_id = '{run.id}')"
+            f" WHERE id = (SELECT server FROM work WHERE run_id = '{words.id}')"
         )
         events = following.ended()
         check_answered_anew(pair, thread_id, events)
+        gate.arrived.result(PATIENCE_SECONDS)
+    late.open()
+    lets_go_of(pair.here.server, words, nothing)
     gate.open()
-    pair.here.server.wait_for_log(f"run_id={run.id}")  # it has let go
-    assert NEVER_SAID.encode() not in following.raw
-    log = pair.there.server.ask(
-        f"SELECT first, last FROM events WHERE run_id = '{run.id}' ORDER BY first"
-    )
-    assert log[0][0] == 1
-    assert all(last + 1 == first for (_, last), (first, _) in pairwise(log))
-    assert log[-1][1] == int(events[-1].id)
+    assert_answered(pair.there, nothing, "Hello")
+    assert_logged_once(pair.there, nothing)
+    assert_logged_once(pair.there, words)
     assert heard(following.raw) == events
     assert pair.there.server.ask("SELECT * FROM work") == []
+
+
+def lets_go_of(server: ServerProcess, *runs: Run) -> None:
+    """Return when the server has stopped driving them."""
+    left = {run.id for run in runs}
+    while left:
+        line = server.wait_for_log("run_id=")
+        left -= {run_id for run_id in left if run_id in line}
+
+
+def assert_logged_once(scene: Scene, run: Run) -> None:
+    """Each number of the run's log is there, and once; and nothing that was said too late."""
+    log = scene.server.ask(
+        f"SELECT first, last, body FROM events WHERE run_id = '{run.id}' ORDER BY first"
+    )
+    assert log[0][0] == 1
+    assert all(last + 1 == first for (_, last, _), (first, _, _) in pairwise(log))
+    assert NEVER_SAID.encode() not in b"".join(body for _, _, body in log)
