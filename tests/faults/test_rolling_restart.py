@@ -200,10 +200,27 @@ def test_a_poll_that_is_held_is_answered_when_its_server_stops(pair: Pair) -> No
     run = pair.there.start(pair.there.thread())
     url = f"{pair.here.server.url}/threads/{run.thread_id}/runs/{run.id}"
     with ThreadPoolExecutor(1) as pool, httpx2.Client(timeout=PATIENCE_SECONDS) as client:
-        client.get(url)
+        client.get(url)  # from here on it is connected
         polling = pool.submit(client.get, url, headers={"x-stainless-poll-helper": "true"})
         assert pair.here.server.terminate() == 0
         assert polling.result().json()["status"] in ("queued", "in_progress")
     gate.open()
     assert pair.there.rest(run).status == "completed"
+    pair.here.server.restart()
+
+
+def test_a_message_that_waits_for_a_run_waits_on_while_its_server_stops(pair: Pair) -> None:
+    gate = Gate()
+    pair.there.model.replies.append(text("Hello").first(gate))
+    run = pair.there.start(pair.there.thread())
+    url = f"{pair.here.server.url}/threads/{run.thread_id}/messages"
+    message = {"role": "user", "content": "And?"}
+    headers = {"rethread-on-active-run": "wait"}
+    with ThreadPoolExecutor(1) as pool, httpx2.Client(timeout=PATIENCE_SECONDS) as client:
+        client.get(url)
+        adding = pool.submit(client.post, url, json=message, headers=headers)
+        ending = begin_to_stop(pair.here.server)
+        gate.open()
+        assert _asked(adding.result()).json()["object"] == "thread.message"
+        assert ending() == 0
     pair.here.server.restart()

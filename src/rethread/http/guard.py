@@ -183,12 +183,13 @@ class Guard:
         """What a locked thread means to this client: the 400, or None after waiting for it."""
         wish = request.header(b"rethread-on-active-run") or ""
         on_active_run = ON_ACTIVE_RUN.get(wish, self._services.options.on_active_run)
-        if on_active_run == "retry":
+        left = waiting_until - time.monotonic()
+        if on_active_run == "reject" or (on_active_run == "wait" and left <= 0):
+            raise locked
+        # Another server lets it wait on.
+        if on_active_run == "retry" or self._services.stop.is_grace_over:
             answer = refusals.refusal(locked)
             return answer._replace(headers=(refusals.RETRY,))
-        left = waiting_until - time.monotonic()
-        if on_active_run == "reject" or left <= 0 or self._services.stop.has_begun:
-            raise locked
         with request.db.listen(rest_topic(locked.run_id)) as wakeup:
             if await repeats.holds_thread(request.db, locked.run_id, request.path_params):
                 look_again = request.db.look_again_seconds or left

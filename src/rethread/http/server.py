@@ -55,6 +55,7 @@ class Server(uvicorn.Server):
         what has happened.
         """
         await self._hurried(self._grace_seconds)
+        self._stop.end_grace()
         for connection in self._connections():
             if connection.is_sending:
                 connection.transport.abort()

@@ -30,21 +30,30 @@ SYN_DROPPED: Final = b"".join(
 
 
 class Stop:
-    """Whether the server is stopping; those who wait meanwhile wait through this."""
+    """Whether the server is stopping; those who wait in a request wait through this."""
 
     def __init__(self) -> None:
         self.has_begun = False
+        self.is_grace_over = False
         self._waiting: set[Wakeup] = set()
 
     def begin(self) -> None:
-        """End all waiting, now and from here on."""
+        """Have those who wait look whether they can be answered as it is."""
         self.has_begun = True
+        self._wake()
+
+    def end_grace(self) -> None:
+        """Have those who still wait give up."""
+        self.is_grace_over = True
+        self._wake()
+
+    def _wake(self) -> None:
         for wakeup in self._waiting:
             wakeup.wake(from_afar=False)
 
     async def wait(self, wakeup: Wakeup, *, timeout_seconds: float) -> None:
-        """Return when the topic was notified, time ran out, or the server stops."""
-        if self.has_begun:
+        """Return when the topic was notified, time ran out, or the stop has come a step on."""
+        if self.is_grace_over:
             return
         self._waiting.add(wakeup)
         try:

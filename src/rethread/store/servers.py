@@ -32,6 +32,10 @@ RETURNING run_id
 """
 FORGET = f"DELETE FROM servers WHERE NOT {IS_ALIVE}"
 EVICT = "DELETE FROM servers WHERE home = $1 AND id <> $2 RETURNING id"
+TAKE_FROM = """
+UPDATE work SET claimed = 0, crashes = crashes + 1 WHERE claimed = 1 AND server = $1
+RETURNING run_id
+"""
 GIVE_BACK = "UPDATE work SET claimed = 0 WHERE claimed = 1 AND server = $1"
 LEAVE = "DELETE FROM servers WHERE id = $1"
 OTHERS = f"SELECT 1 FROM servers WHERE id <> $1 AND home <> id AND {IS_ALIVE} LIMIT 1"
@@ -51,11 +55,14 @@ class Server(NamedTuple):
 
 
 async def join(db: Database, server: Server) -> list[str]:
-    """Be one server more; the runs of one that was in the same place, which are free now."""
+    """Be one server more; the runs of one that was in the same place, which are free now.
+
+    Only of that one: after the database was away, others may be about to be heard again.
+    """
     await db.write(Statement(BEAT, *server))
-    if not await db.write(Statement(EVICT, server.home, server.id)):
-        return []
-    return await take_back(db)
+    evicted = await db.write(Statement(EVICT, server.home, server.id))
+    taken = [await db.write(Statement(TAKE_FROM, row[0])) for row in evicted]
+    return [row[0] for rows in taken for row in rows]
 
 
 async def beat(db: Database, server: Server) -> None:
