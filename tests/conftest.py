@@ -4,6 +4,7 @@ Whatever is kept is kept in SQLite and in PostgreSQL: a test that asks for `db` 
 runs on both. One that is about one of them asks for `sqlite` or `postgres_url`.
 """
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from rethread.store.database import Database, open_database
 from rethread.store.sqlite import Sqlite
 from tests.fakes.model_server import ModelServer
-from tests.postgres import Postgres, running_postgres
+from tests.postgres import VARIABLE, Postgres, running_postgres
 from tests.server import ServerProcess, running_server
 
 StartServer = Callable[..., ServerProcess]
@@ -22,10 +23,19 @@ StartServer = Callable[..., ServerProcess]
 DATABASES: Final = ("sqlite", "postgresql")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def named_postgres() -> str | None:
+    """The URL of the server to use, if one was named; rethread knows no such variable."""
+    url = os.environ.get(VARIABLE)
+    for name in [name for name in os.environ if name.startswith("RETHREAD_")]:
+        del os.environ[name]
+    return url
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(named_postgres: str | None) -> Iterator[Postgres]:
     """A PostgreSQL server, started when the first test asks for it."""
-    with running_postgres() as server:
+    with running_postgres(named_postgres) as server:
         yield server
 
 

@@ -67,9 +67,9 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(url: str | None) -> Iterator[Postgres]:
     """The server that was named, or a new one that is gone afterwards."""
-    if url := os.environ.get(VARIABLE):
+    if url is not None:
         server = Postgres(url)
         yield server
         server.drop_all()
