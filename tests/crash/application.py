@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import httpx2
@@ -119,8 +120,8 @@ class Thread:
         while True:
             text = self._new_text()
             made = await self._application.ask(
-                lambda text=text: self._threads.messages.create(  # type: ignore[misc]
-                    self.notes.thread_id, role="user", content=text
+                partial(
+                    self._threads.messages.create, self.notes.thread_id, role="user", content=text
                 )
             )
             if made is not None:

@@ -77,8 +77,7 @@ def place_of(scenario: Scenario, model: ModelServer) -> Iterator[Place]:
             for number in range(SERVERS)
         ]
         if scenario == "database":
-            stop: Callable[[int], Any] = lambda _: postgres.stop("immediate")  # noqa: E731
-            yield Place(servers, stop, lambda _: postgres.start())
+            yield Place(servers, lambda _: postgres.stop("immediate"), lambda _: postgres.start())
             return
         yield Place(
             servers,

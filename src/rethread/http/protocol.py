@@ -60,6 +60,7 @@ class Protocol(HttpToolsProtocol):
         if self.stop.has_begun:
             self.cycle.keep_alive = False
 
+    # uvicorn narrows the base class's transport in the same way.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if self.client:
@@ -78,6 +79,7 @@ class Protocol(HttpToolsProtocol):
         A request may be on its way on an idle connection: closed at once, it would fail, and its
         client could not know whether it was read.
         """
+        # Declared as whole seconds, used as any number.
         self.timeout_keep_alive = LINGER_SECONDS  # type: ignore[assignment]
         if self.is_idle:
             self._unset_keepalive_if_required()

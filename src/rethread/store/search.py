@@ -196,7 +196,7 @@ async def index_some(db: Database, *, rest_times: float = REST_TIMES) -> Indexed
         await db.write(*filter(None, chain.from_iterable(zip_longest(*changes))))
     except Unavailable:
         raise
-    except Exception:
+    except Exception:  # whatever one of them breaks, the others are found; what broke is told
         await _one_by_one(db, claimed, changes, failed)
     has_more = len(claimed) == AT_ONCE
     if has_more:
