@@ -19,7 +19,6 @@ async def create(request: Request) -> Response:
         assistant.id,
         body,
         now=request.now,
-        fingerprint=request.mark,
         also=request.also(body),
     )
     return reply(body)

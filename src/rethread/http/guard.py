@@ -135,12 +135,16 @@ class Guard:
             )
             if first := await self._first_answer(request):
                 return first
-        elif request.is_retry and "thread_id" in request.path_params:
+        # Elsewhere an equal request may be another user's, so it is not compared with any.
+        is_in_thread = "thread_id" in request.path_params
+        if not key and is_in_thread and request.is_retry:
             if lost := await self._lost_answer(request, route):
                 self._gave(exchange, fingerprint, lost)
                 return lost
             if not self._deliveries.is_open(exchange.connection):
                 raise ClientGone("The client went away; it may have come again already.")
+        if not is_in_thread:
+            return await self._handle(request, route)
         self._deliveries.begin(fingerprint)
         try:
             response = await self._handle(request, route)
@@ -192,8 +196,7 @@ class Guard:
             return answer._replace(headers=(refusals.RETRY,))
         with request.db.listen(rest_topic(locked.run_id)) as wakeup:
             if await repeats.holds_thread(request.db, locked.run_id, request.path_params):
-                look_again = request.db.look_again_seconds or left
-                await self._services.stop.wait(wakeup, timeout_seconds=min(left, look_again))
+                await self._services.wait(wakeup, timeout_seconds=left)
         # What is written now was not written when it was asked for.
         request.now = int(self._services.clock())
         return None

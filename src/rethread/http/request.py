@@ -13,6 +13,7 @@ from rethread.runs.commands import Asking, Dispatch, Started
 from rethread.store.answers import Answer
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog
+from rethread.store.wakeups import Wakeup
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -47,6 +48,14 @@ class Services(NamedTuple):
     process: bytes  # names this process among all that share the database, now or later
     stop: Stop
     options: Options
+
+    async def wait(self, wakeup: Wakeup, *, timeout_seconds: float) -> None:
+        """Return when the topic was notified, or it is time to look again whether it was.
+
+        Also when time ran out, or the stop has come a step on.
+        """
+        patience = min(timeout_seconds, self.db.look_again_seconds or timeout_seconds)
+        await self.stop.wait(wakeup, timeout_seconds=patience)
 
 
 class StreamPlace(Struct, frozen=True):

@@ -175,8 +175,7 @@ async def _hold(request: Request, thread_id: str, run_id: str) -> bytes:
             left = until - loop_time()
             if _status(body) in AT_REST or left <= 0 or request.services.stop.has_begun:
                 return body
-            look_again = request.db.look_again_seconds or left
-            await request.services.stop.wait(wakeup, timeout_seconds=min(left, look_again))
+            await request.services.wait(wakeup, timeout_seconds=left)
 
 
 def _run_reply(body: bytes) -> Reply:

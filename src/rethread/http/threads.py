@@ -44,7 +44,7 @@ async def create(request: Request) -> Response:
         for message in asked.messages or []
     ]
     if not await request.db.write(
-        threads.adding(request.project, thread.id, body, now=request.now, fingerprint=request.mark),
+        threads.adding(request.project, thread.id, body, now=request.now),
         *threads.labelling(thread.id, thread.metadata),
         *(each for message in first for each in messages.appending(message, encode(message))),
         *request.also(body),

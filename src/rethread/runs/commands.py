@@ -123,7 +123,6 @@ async def create_thread_and_run(
             msgspec.json.encode(thread),
             now=asking.now,
             active_run_id=run.id,
-            fingerprint=asking.fingerprint,
         ),
         *threads.labelling(thread.id, thread.metadata),
         *_appending(added, run, asking.now),

@@ -7,7 +7,7 @@ from rethread.store.database import Database, Statement
 from rethread.store.pages import Found, Listing, PageRequest, bury, read_page
 
 ADD = """
-INSERT INTO assistants (id, project, created_at, fingerprint, body) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO assistants (id, project, created_at, body) VALUES ($1, $2, $3, $4)
 RETURNING id
 """
 GET = "SELECT body FROM assistants WHERE id = $1 AND project = $2"
@@ -33,11 +33,10 @@ async def add(
     body: bytes,
     *,
     now: int,
-    fingerprint: bytes | None = None,
     also: Sequence[Statement] = (),
 ) -> None:
     """Keep a new assistant; `also` is written with it, or nothing is and it has Raced."""
-    if not await db.write(Statement(ADD, assistant_id, project, now, fingerprint, body), *also):
+    if not await db.write(Statement(ADD, assistant_id, project, now, body), *also):
         raise Raced(f"Assistant '{assistant_id}' was not written.")
 
 

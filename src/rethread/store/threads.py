@@ -15,8 +15,8 @@ from rethread.store.pages import Found, Listing, PageRequest, bury, read_page
 COUNTED_PAIRS: Final = 1000  # of a pair of metadata, to know which is the rarest
 
 ADD = """
-INSERT INTO threads (id, project, active_run_id, created_at, fingerprint, body)
-VALUES ($1, $2, $3, $4, $5, $6) RETURNING id
+INSERT INTO threads (id, project, active_run_id, created_at, body)
+VALUES ($1, $2, $3, $4, $5) RETURNING id
 """
 GET = "SELECT body FROM threads WHERE id = $1 AND project = $2"
 REPLACE = """
@@ -85,10 +85,9 @@ def adding(
     *,
     now: int,
     active_run_id: str | None = None,
-    fingerprint: bytes | None = None,
 ) -> Statement:
     """The statement that keeps a new thread, held by a run from the start or by none."""
-    return Statement(ADD, thread_id, project, active_run_id, now, fingerprint, body)
+    return Statement(ADD, thread_id, project, active_run_id, now, body)
 
 
 def labelling(

@@ -1,5 +1,6 @@
 -- Hot tables begin their key with thread_id, so that they can be spread by it.
 -- Bodies are the JSON that clients get, byte for byte. Times are Unix seconds.
+-- fingerprint: of the request that made a message or a run; of others it is not kept any more.
 -- differs: the words in braces; each database lists what it puts in their place.
 
 CREATE TABLE api_keys (
