@@ -13,7 +13,8 @@ import pytest
 
 from rethread.errors import Misconfigured, Unavailable
 from rethread.store.database import Statement, open_database
-from rethread.store.postgres import Postgres, open_postgres, shown
+from rethread.store.postgres import Postgres, open_postgres
+from rethread.store.urls import without_password
 from tests.own_postgres import OwnPostgres, own_postgres
 from tests.wire import CUTS, Cut, Wire
 
@@ -432,6 +433,12 @@ async def test_an_opening_that_fails_half_way_leaves_no_connection(
     assert asyncio.all_tasks() == tasks
 
 
+def test_what_is_shown_still_says_how_to_connect() -> None:
+    url = "postgresql:///name?host=/tmp&password=secret&sslmode=require"
+    shown = without_password(url, keeps_options=True)
+    assert shown == "postgresql:///name?host=%2Ftmp&sslmode=require"
+
+
 @pytest.mark.parametrize(
     ("url", "place"),
     [
@@ -446,7 +453,8 @@ async def test_an_opening_that_fails_half_way_leaves_no_connection(
     ],
 )
 async def test_no_password_is_shown_however_it_is_written(url: str, place: str) -> None:
-    assert shown(url) == place
+    assert without_password(url) == place
+    assert "ret" not in without_password(url, keeps_options=True)
     with pytest.raises(Misconfigured) as refused:
         await open_postgres(url, wait_seconds=0.1)
     assert str(refused.value).startswith(f"cannot use the database {place}: ")

@@ -3,10 +3,10 @@
 import shlex
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from rethread.errors import Misconfigured
 from rethread.store.database import FILE_NAME
+from rethread.store.urls import without_password
 
 SCHEMES = ("postgresql", "postgres")
 
@@ -19,7 +19,7 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         if self.url is not None:
-            return without_password(self.url)
+            return without_password(self.url, keeps_options=True)
         return f"sqlite:{self.data_dir}"
 
 
@@ -41,22 +41,9 @@ def place_of(text: str) -> Place:
     return Place(path.absolute())
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown, and still used: whoever connects is asked for the password."""
-    try:
-        parts = urlsplit(url)
-        user, at, host = parts.netloc.rpartition("@")
-        options = parse_qsl(parts.query, keep_blank_values=True)
-    except ValueError:
-        return "postgresql://…"
-    kept = urlencode([(name, value) for name, value in options if "password" not in name])
-    netloc = f"{user.partition(':')[0]}{at}{host}"
-    return parts._replace(netloc=netloc, query=kept).geturl()
-
-
 def tools_for(url: str, file: str) -> str:
     """How a PostgreSQL is backed up and restored, in a line."""
-    place, quoted = shlex.quote(without_password(url)), shlex.quote(file)
+    place, quoted = shlex.quote(without_password(url, keeps_options=True)), shlex.quote(file)
     return (
         "this is for SQLite; PostgreSQL has its own tools. Back up: "
         f"pg_dump --format=custom --file={quoted} {place} (it asks for the password), "

@@ -9,7 +9,6 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import asyncpg
 from asyncpg import PostgresError
@@ -31,6 +30,7 @@ from rethread.store.postgres_queue import Queue, Write
 from rethread.store.postgres_shapes import WORDS, speak
 from rethread.store.postgres_writer import CREATE, FORGET, Writer
 from rethread.store.statements import Row, Statement
+from rethread.store.urls import ODD, without_password
 from rethread.store.wakeups import Wakeup, Wakeups
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ WRITERS: Final = 2  # while one waits for the disk, the other gathers and sends
 OLDEST: Final = 140000
 # Guards the schema. Any number will do that nobody else uses: these are the letters of "rethread".
 LOCK: Final = 0x7265_7468_7265_6164
-ODD: Final = "…"
 CLOSE_SECONDS: Final = 2.0
 WRITABLE_SECONDS: Final = 2.0  # who asks whether a server is ready does not ask for long
 LOOK_AGAIN_SECONDS: Final = 2.0
@@ -59,7 +58,7 @@ async def open_postgres(url: str, *, wait_seconds: float) -> "Postgres":
 
     One that is just starting, or has no connection to spare, is waited for as in a request.
     """
-    place = shown(url)
+    place = without_password(url)
     connect = connector(url)
     patience = Patience(wait_seconds)
     while True:
@@ -74,18 +73,6 @@ async def open_postgres(url: str, *, wait_seconds: float) -> "Postgres":
                     f"cannot use the database {place}: {_told(problem, place)}"
                 ) from problem
             await asyncio.sleep(patience.next_pause(problem))
-
-
-def shown(url: str) -> str:
-    """A database's URL without its password and options; nothing of one that is odd."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return f"postgresql://{ODD}"
-    user, at, host = parts.netloc.rpartition("@")
-    if "@" in url and not at:  # what a password holds has cut it short
-        return f"{parts.scheme}://{ODD}"
-    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}"
 
 
 class Postgres:
