@@ -10,6 +10,7 @@ from openai import OpenAI
 
 from tests.conftest import DATABASES, new_database
 from tests.fakes.model_server import ModelServer
+from tests.faults.pair import Pair, forget_script
 from tests.faults.scene import Scene, stock_client
 from tests.server import ServerProcess, running_server
 
@@ -51,3 +52,11 @@ def scene(server: ServerProcess, model: ModelServer, client: OpenAI) -> Iterator
     yield Scene(server, model, client)
     model.replies.clear()
     model.answer = None
+
+
+@pytest.fixture
+def pair(both: Pair, model: ModelServer) -> Iterator[Pair]:
+    """The servers of a module that has `both`, before a model server without a script."""
+    forget_script(model)
+    yield both
+    forget_script(model)

@@ -19,7 +19,6 @@ from tests.faults.pair import (
     Pair,
     all_events,
     client_in_turn,
-    forget_script,
     heard,
     pair_of_servers,
 )
@@ -43,14 +42,6 @@ def both(
     folder = tmp_path_factory.mktemp("pair")
     with pair_of_servers(postgres, folder, model, "--allow-anonymous") as pair:
         yield pair
-
-
-@pytest.fixture
-def pair(both: Pair, model: ModelServer) -> Iterator[Pair]:
-    """The servers, before a model server without a script."""
-    forget_script(model)
-    yield both
-    forget_script(model)
 
 
 def events_on(listener: Pair, thread_id: str, run_id: str) -> Listener:

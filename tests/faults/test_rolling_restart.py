@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.model_server import ModelServer
 from tests.fakes.replies import Gate, text
-from tests.faults.pair import Pair, Turns, all_events, forget_script, heard, pair_of_servers
+from tests.faults.pair import Pair, Turns, all_events, heard, pair_of_servers
 from tests.faults.scene import PATIENCE_SECONDS, Listener, streamed_text, text_of
 from tests.postgres import Postgres
 from tests.server import ServerProcess, running_server
@@ -36,14 +36,6 @@ def both(
     folder = tmp_path_factory.mktemp("rolling")
     with pair_of_servers(postgres, folder, model, *PATIENT) as pair:
         yield pair
-
-
-@pytest.fixture
-def pair(both: Pair, model: ModelServer) -> Iterator[Pair]:
-    """The servers, before a model server without a script."""
-    forget_script(model)
-    yield both
-    forget_script(model)
 
 
 class Told(NamedTuple):
