@@ -22,6 +22,7 @@ from rethread.store.database import FILE_NAME
 LISTENS: Final = re.compile(r"rethread listens on\s+(\S+)")
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
+LOG_LINES: Final = 60  # shown where a test fails
 
 
 class ServerProcess:
@@ -172,5 +173,8 @@ def running_server(
     server = ServerProcess(data_dir, *arguments, env=env, database_url=database_url)
     try:
         yield server
+    except BaseException:
+        print(f"--- the log of the server at {server.url}:", *server.log[-LOG_LINES:], sep="\n")
+        raise
     finally:
         server.stop()

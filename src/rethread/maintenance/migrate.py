@@ -7,24 +7,23 @@ from rethread.store.database import connect, migrate, version
 
 
 class Migrated(NamedTuple):
-    """What a migration did: nothing, if `before` is `after`."""
+    """What a migration did: the versions it reached, of which other programs did none."""
 
     place: str
-    before: int
-    after: int
+    reached: tuple[int, ...]
+    version: int
 
     def __str__(self) -> str:
-        if self.before == self.after:
-            return f"The schema of {self.place} is current: version {self.after}."
-        return f"The schema of {self.place}: from version {self.before} to {self.after}."
+        if not self.reached:
+            return f"The schema of {self.place} is current: version {self.version}."
+        steps = ", ".join(map(str, self.reached))
+        return f"The schema of {self.place} was brought to version {self.version} (step {steps})."
 
 
 async def migrate_schema(data_dir: Path, url: str | None) -> Migrated:
     """Apply what is missing; of several programs that do so at once, each says what it did."""
     db = await connect(data_dir, url)
     try:
-        reached = await migrate(db)
-        after = await version(db)
+        return Migrated(db.place, tuple(await migrate(db)), await version(db))
     finally:
         await db.close()
-    return Migrated(db.place, reached[0] - 1 if reached else after, after)

@@ -154,7 +154,8 @@ class Sqlite:
         try:
             connection = _connect(self._path)
             for pragma in PRAGMAS:
-                connection.execute(pragma)
+                # Of several that make a file at once SQLite refuses some unasked, time-out or not.
+                _execute_patiently(connection, pragma)
             connection.execute("PRAGMA busy_timeout = 0")  # the loop never waits for a lock
         except sqlite3.DatabaseError as problem:
             if connection is not None:
@@ -211,7 +212,7 @@ class Sqlite:
     def _commit(self, writes: Sequence[_Write], is_applied: bool) -> None:
         try:
             if not is_applied:
-                self._begin_patiently()
+                _execute_patiently(self._connection, "BEGIN IMMEDIATE")
                 for write in writes:
                     self._apply(write, apart=True)
             self._connection.execute("COMMIT")
@@ -223,18 +224,6 @@ class Sqlite:
             for write in writes:
                 write.error = failure
         self._loop.call_soon_threadsafe(self._end, writes)
-
-    def _begin_patiently(self) -> None:
-        until = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as problem:
-                is_busy = problem.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not is_busy or time.monotonic() > until:
-                    raise
-                time.sleep(BUSY_PAUSE_SECONDS)
 
     def _roll_back(self, writes: Sequence[_Write]) -> None:
         with suppress(sqlite3.Error):
@@ -285,6 +274,20 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256
     )
+
+
+def _execute_patiently(connection: sqlite3.Connection, sql: str) -> None:
+    """Execute it, again and again for a while if another process has the file."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute(sql)
+            return
+        except sqlite3.OperationalError as problem:
+            is_busy = problem.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > until:
+                raise
+            time.sleep(BUSY_PAUSE_SECONDS)
 
 
 def _named(arguments: Sequence[Any]) -> dict[str, Any]:
