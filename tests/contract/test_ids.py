@@ -9,14 +9,26 @@ from hypothesis import strategies as st
 from rethread.contract import Prefix, check_id, new_id
 from rethread.errors import Invalid
 
-PREFIXES: tuple[Prefix, ...] = ("asst", "thread", "msg", "run", "step", "call")
+SHAPES: dict[Prefix, str] = {
+    "asst": "asst_[0-9A-Za-z]{24}",
+    "thread": "thread_[0-9A-Za-z]{24}",
+    "msg": "msg_[0-9A-Za-z]{24}",
+    "run": "run_[0-9A-Za-z]{24}",
+    "step": "step_[0-9A-Za-z]{24}",
+    "call": "call_[0-9A-Za-z]{24}",
+    "file": "file-[0-9A-Za-z]{22}",
+    "vs": "vs_[0-9a-f]{32}",
+    "vsfb": "vsfb_[0-9a-f]{32}",
+    "upload": "upload_[0-9a-f]{32}",
+    "part": "part_[0-9a-f]{32}",
+}
 
 
-@pytest.mark.parametrize("prefix", PREFIXES)
-def test_an_id_is_its_prefix_and_24_base_62_characters(prefix: Prefix) -> None:
+@pytest.mark.parametrize("prefix", SHAPES)
+def test_an_id_looks_as_openais_do(prefix: Prefix) -> None:
     for _ in range(200):
         id = new_id(prefix)
-        assert re.fullmatch(rf"{prefix}_[0-9A-Za-z]{{24}}", id)
+        assert re.fullmatch(SHAPES[prefix], id)
         assert check_id(id, prefix, param="x") == id
 
 

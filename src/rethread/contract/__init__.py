@@ -14,7 +14,9 @@ from msgspec import Meta, Raw, Struct
 
 from rethread.errors import Invalid, shortened
 
-Prefix = Literal["asst", "thread", "msg", "run", "step", "call", "key", "file", "vs"]
+Prefix = Literal[
+    "asst", "thread", "msg", "run", "step", "call", "key", "file", "vs", "vsfb", "upload", "part"
+]
 
 MAX_TEXT_CHARACTERS: Final = 256_000
 
@@ -32,6 +34,9 @@ def id_pattern(prefix: Prefix) -> str:
 AssistantId = Annotated[str, Meta(extra_json_schema={"pattern": id_pattern("asst")})]
 FileId = Annotated[str, Meta(extra_json_schema={"pattern": id_pattern("file")})]
 VectorStoreId = Annotated[str, Meta(extra_json_schema={"pattern": id_pattern("vs")})]
+PartId = Annotated[str, Meta(extra_json_schema={"pattern": id_pattern("part")})]
+
+HEX_PREFIXES: Final = frozenset({"vs", "vsfb", "upload", "part"})
 
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID_CHARACTERS: Final = re.compile(r"[A-Za-z0-9_-]*\Z")
@@ -94,13 +99,17 @@ class ModelPage(Struct, frozen=True):
 
 
 def new_id(prefix: Prefix) -> str:
-    """A new id: the prefix and 24 base-62 characters, as OpenAI's are.
+    """A new id, as OpenAI's are: of 24 base-62 characters, of 32 hexadecimal ones, or a file's.
 
-    The first seven are the time in milliseconds: rows made together stay together in an
-    index, which keeps appends cheap. The order of a list never comes from them.
+    They begin with the time in milliseconds: rows made together stay together in an index,
+    which keeps appends cheap. The order of a list never comes from them.
     """
     milliseconds = time.time_ns() // 1_000_000
-    return f"{prefix}_{_base62(milliseconds, 7)}{_base62(int.from_bytes(os.urandom(13)), 17)}"
+    if prefix in HEX_PREFIXES:
+        return f"{prefix}_{milliseconds:012x}{os.urandom(10).hex()}"
+    mark, width = ("-", 15) if prefix == "file" else ("_", 17)
+    number = int.from_bytes(os.urandom(13))
+    return f"{prefix}{mark}{_base62(milliseconds, 7)}{_base62(number, width)}"
 
 
 def check_id(value: str, prefix: Prefix, *, param: str) -> str:
