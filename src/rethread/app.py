@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import uvloop
 
-from rethread import logs
+from rethread import logs, tokens
 from rethread.config import Settings, check_upstream_key
 from rethread.contract import ModelObject
 from rethread.errors import Misconfigured, RethreadError, Unavailable
@@ -30,7 +30,6 @@ from rethread.http.stopping import Stop, turn_away
 from rethread.providers import Provider
 from rethread.providers.chat import ChatCompletions
 from rethread.providers.demo import Demo
-from rethread.runs import tokens
 from rethread.runs.commands import Dispatch
 from rethread.runs.driver import Engine
 from rethread.store import keys

@@ -1,0 +1,1 @@
+"""file_search: documents read, divided, kept, found and cited."""
