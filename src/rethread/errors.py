@@ -3,6 +3,7 @@
     RethreadError
     ├── Invalid          the request breaks the contract; `param` names the field, `code` the rule
     ├── NotFound         no such object, or none in this project
+    │   └── NoSuchFile       the same of a file, in OpenAI's other words
     ├── Forgotten        what belongs to an object is not kept any longer
     ├── UnknownModel     no such model, at the model server or as an alias
     ├── Conflict         well-formed, but the object's state refuses it now
@@ -15,6 +16,7 @@
     ├── Raced            a write was refused for a reason that has gone: do it again
     ├── Unavailable      a part that we need does not answer now; trying again may help
     ├── ModelError       the model's server failed a call; `code` is a run's `last_error.code`
+    ├── Missing          bytes that were kept are not where they should be
     ├── Damaged          stored data that is not what it was, or not ours
     └── Misconfigured    a setting that can't be; stops the start
 
@@ -51,10 +53,21 @@ class Invalid(RethreadError):
 
 
 class NotFound(RethreadError):
-    """An id that this project does not have."""
+    """An id that this project does not have; `param` is what OpenAI says of it."""
+
+    param: str | None = None
 
     def __init__(self, noun: str, id: str) -> None:
         super().__init__(f"No {noun} found with id '{shortened(id)}'.")
+
+
+class NoSuchFile(NotFound):
+    """A file that this project does not have."""
+
+    param = "id"
+
+    def __init__(self, id: str) -> None:
+        RethreadError.__init__(self, f"No such File object: {shortened(id)}")
 
 
 class Forgotten(RethreadError):
@@ -136,6 +149,10 @@ class ModelError(RethreadError):
         super().__init__(message)
         self.code: ModelErrorCode = code
         self.reason = reason
+
+
+class Missing(RethreadError):
+    """Bytes that were kept are not where they should be: deleted at this moment, or lost."""
 
 
 class Damaged(RethreadError):

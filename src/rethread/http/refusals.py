@@ -17,8 +17,8 @@ def refusal(problem: errors.RethreadError) -> Reply:
             return Reply(error_body(message, param=param, code=code), 400)
         case errors.UnknownModel():
             return Reply(error_body(message, param="model", code="model_not_found"), 404)
-        case errors.NotFound():
-            return Reply(error_body(message), 404)
+        case errors.NotFound(param=param):
+            return Reply(error_body(message, param=param), 404)
         case errors.Forgotten():
             return Reply(error_body(message, code="events_expired"), 404)
         # Never 409 for a lock: the stock SDKs send those again, three times in all.
@@ -42,7 +42,7 @@ def refusal(problem: errors.RethreadError) -> Reply:
 
 
 # What else clients of OpenAI's know: a 404 alone would look like a wrong address.
-NOT_SERVED: Final = frozenset({"files", "uploads", "vector_stores", "chat", "responses"})
+NOT_SERVED: Final = frozenset({"vector_stores", "chat", "responses"})
 CLOSE: Final = (b"connection", b"close")
 DO_NOT_RETRY: Final = (b"x-should-retry", b"false")
 RETRY: Final = (b"x-should-retry", b"true")

@@ -1,0 +1,139 @@
+"""Blobs in a folder: one file each, spread over 256 folders by the first letters of their names.
+
+A blob is written beside its place, flushed, and then renamed, so that it is whole or not there.
+The disk is waited for in threads of its own.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from io import FileIO
+from pathlib import Path
+from typing import Final, TypeVar
+
+from rethread.blobs import PIECE_BYTES
+from rethread.errors import Misconfigured, Missing, Unavailable
+
+T = TypeVar("T")
+
+THREADS: Final = 4
+PART: Final = ".part"  # behind the name of what is still being written
+
+
+class Folder:
+    """A folder of blobs; made if need be, along with those that it is in."""
+
+    def __init__(self, path: Path) -> None:
+        self.place = str(path)
+        self._path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as problem:
+            raise Misconfigured(f"cannot use the folder {path} for files: {problem}") from problem
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
+
+    async def write(self, name: str, pieces: AsyncIterator[bytes]) -> None:
+        """Keep the pieces: whole and on disk when this returns, or not there at all."""
+        path = self._place_of(name)
+        opened = await self._do(partial(_open_part, path))
+        try:
+            async for piece in pieces:
+                await self._do(partial(_write_all, opened, piece))
+            await self._do(partial(_finish, opened, path))
+        except BaseException:
+            await self._do(partial(_give_up, opened, path))
+            raise
+
+    async def read(self, name: str) -> AsyncGenerator[bytes]:
+        """The bytes, piece by piece."""
+        path = self._place_of(name)
+        opened = await self._do(lambda: path.open("rb", buffering=0))
+        try:
+            while piece := await self._do(lambda: opened.read(PIECE_BYTES)):
+                yield piece
+        finally:
+            opened.close()
+
+    @asynccontextmanager
+    async def local(self, name: str) -> AsyncGenerator[Path]:
+        """The file itself."""
+        path = self._place_of(name)
+        await self._do(path.stat)
+        yield path
+
+    async def delete(self, name: str) -> None:
+        """Have nothing under that name."""
+        path = self._place_of(name)
+        await self._do(partial(_remove, path))
+
+    async def close(self) -> None:
+        """End the threads."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _place_of(self, name: str) -> Path:
+        return self._path / name[:2] / name
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        """Do it in a thread. Whoever is cancelled waits for its end: it may have a file open."""
+        doing = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            while not doing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({doing})
+            raise
+        except FileNotFoundError as problem:
+            raise Missing("The content of this file is not where the server keeps it.") from problem
+        except OSError as problem:
+            why = problem.strerror or problem
+            raise Unavailable(f"The server cannot keep or read files now: {why}.") from problem
+
+
+def _open_part(path: Path) -> FileIO:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return FileIO(os.open(_part_of(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}{PART}")
+
+
+def _write_all(opened: FileIO, piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[opened.write(left) :]
+
+
+def _finish(opened: FileIO, path: Path) -> None:
+    with opened:
+        _flush(opened.fileno())
+    _part_of(path).rename(path)
+    for folder in (path.parent, path.parent.parent):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            _flush(handle)
+        finally:
+            os.close(handle)
+
+
+def _give_up(opened: FileIO, path: Path) -> None:
+    opened.close()
+    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    for each in (path, _part_of(path)):
+        each.unlink(missing_ok=True)
+
+
+def _flush(handle: int) -> None:
+    os.fsync(handle)
+    # On macOS, fsync alone stops at the drive's cache.
+    if full_fsync := getattr(fcntl, "F_FULLFSYNC", None):
+        with suppress(OSError):
+            fcntl.fcntl(handle, full_fsync)
