@@ -82,10 +82,12 @@ class ServerProcess:
         self._start(port=self.port)
 
     def stop(self) -> None:
-        """Have it gone, whatever it is doing."""
-        if self.process.poll() is None:
+        """Have it gone, whatever it is doing; where a test fails, its end is shown."""
+        code = self.process.poll()
+        if code is None:
             self.process.kill()
         self._reap()
+        print(f"--- a server's log; its exit code was {code}", *self.log[-LOG_LINES:], sep="\n")
 
     def wait_for_log(self, text: str, *, timeout_seconds: float = START_SECONDS) -> str:
         """The next log line that holds the text; earlier lines are not looked at again."""
@@ -119,7 +121,7 @@ class ServerProcess:
         self._lines: Queue[str] = Queue()
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-W", "error", "-m", "rethread", "serve"),
+                *(sys.executable, "-X", "faulthandler", "-W", "error", "-m", "rethread", "serve"),
                 *("--port", str(port), "--data-dir", str(self.data_dir)),
                 *self._arguments,
             ],
@@ -173,8 +175,5 @@ def running_server(
     server = ServerProcess(data_dir, *arguments, env=env, database_url=database_url)
     try:
         yield server
-    except BaseException:
-        print(f"--- the log of the server at {server.url}:", *server.log[-LOG_LINES:], sep="\n")
-        raise
     finally:
         server.stop()

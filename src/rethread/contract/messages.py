@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Final, Literal, Self
 
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
+from msgspec.json import Decoder
 
 from rethread.contract import FileId, Metadata, Request, Text, check_id, new_id
 from rethread.contract.tools import AttachmentTool, Strict
@@ -185,6 +186,10 @@ class Message(Struct, frozen=True, kw_only=True):
         if asked.metadata is None:
             return self
         return structs.replace(self, metadata=asked.metadata)
+
+
+# Built while there is one thread: msgspec crashes where two make what it knows of a type at once.
+decode_message: Final = Decoder(Message).decode
 
 
 class TextDelta(Struct, frozen=True):

@@ -1,9 +1,7 @@
 """Messages, over HTTP."""
 
-import msgspec
-
 from rethread.contract import check_id
-from rethread.contract.messages import CreateMessage, Message, ModifyMessage
+from rethread.contract.messages import CreateMessage, Message, ModifyMessage, decode_message
 from rethread.errors import Conflict
 from rethread.http.codec import (
     decode,
@@ -60,7 +58,7 @@ async def modify(request: Request) -> Response:
     asked = decode(request, ModifyMessage)
     thread_id, message_id = _ids(request)
     old = await messages.get(request.db, request.project, thread_id, message_id)
-    message = msgspec.json.decode(old, type=Message)
+    message = decode_message(old)
     if message.status == "in_progress":
         raise Conflict("Cannot update message with status 'in_progress'.")
     body = encode(message.modified(asked))

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from rethread.contract import check_id
-from rethread.contract.messages import Message
+from rethread.contract.messages import Message, decode_message
 from rethread.contract.threads import (
     CreateThread,
     ListThreads,
@@ -112,7 +112,7 @@ def thread_id_of(request: Request) -> str:
 def _search_results(
     rows: Sequence[tuple[str, bytes]], phrases: Sequence[Phrase]
 ) -> list[tuple[str, bytes]]:
-    found = [msgspec.json.decode(body, type=Message) for _, body in rows]
+    found = [decode_message(body) for _, body in rows]
     results = (
         SearchResult(
             id=message.id,

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from rethread.contract.messages import Message
+from rethread.contract.messages import Message, decode_message
 from rethread.contract.steps import Step
 from rethread.runs.prompt import Window
 from rethread.store import messages, steps
@@ -31,7 +31,7 @@ async def fill(db: Database, thread_id: str, window: Window) -> None:
         called = await steps.between(db, thread_id, first=first, before=before)
         if before == NOWHERE_ABOVE and not is_last:
             oldest = await messages.oldest(db, thread_id)
-            window.keep_first(msgspec.json.decode(oldest, type=Message))
+            window.keep_first(decode_message(oldest))
         for item in _newest_first(page, called):
             window.take(item)
         if is_last:
@@ -50,7 +50,7 @@ def _newest_first(
         while step is not None and step[0] >= number:
             yield msgspec.json.decode(step[1], type=Step)
             step = next(waiting, None)
-        yield msgspec.json.decode(body, type=Message)
+        yield decode_message(body)
     while step is not None:
         yield msgspec.json.decode(step[1], type=Step)
         step = next(waiting, None)

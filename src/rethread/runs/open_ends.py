@@ -10,7 +10,6 @@ from msgspec import structs
 
 from rethread.contract.events import Event
 from rethread.contract.messages import (
-    Message,
     MessageDelta,
     Part,
     RefusalPart,
@@ -54,7 +53,7 @@ async def _cut_message(
     stored = await messages.of_thread(db, run.thread_id, message_id)
     if stored is None:  # deleted by the client meanwhile
         return []
-    message = msgspec.json.decode(stored, type=Message)
+    message = decode_message(stored)
     message = structs.replace(message, content=await _streamed_content(db, run, message_id))
     cut = end_message(message, now=now, cut_by=MESSAGE_REASON[status])
     return [Event("thread.message.incomplete", cut)]

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from rethread.contract.messages import Message, RefusalPart, TextPart
+from rethread.contract.messages import Message, RefusalPart, TextPart, decode_message
 from rethread.errors import Unavailable
 from rethread.store.database import Database, Row, Statement
 from rethread.store.pages import Found, Listing, PageRequest, Window, ordered, page_of, window_of
@@ -280,7 +280,7 @@ async def _one_by_one(
 
 def _words_in(project: str, body: bytes) -> list[str]:
     """The words that the index has for a message: none while it is being written."""
-    message = msgspec.json.decode(body, type=Message)
+    message = decode_message(body)
     if message.status == "in_progress":
         return []  # it is queued again when it is finished
     words = words_of(text_of(message)[:MAX_CHARACTERS])[:MAX_WORDS]
