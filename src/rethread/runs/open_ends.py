@@ -16,6 +16,7 @@ from rethread.contract.messages import (
     TextPart,
     TextPartDelta,
     TextValue,
+    decode_message,
 )
 from rethread.contract.runs import LastError, Run, RunStatus
 from rethread.contract.steps import MessageCreationDetails, Step
