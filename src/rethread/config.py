@@ -276,6 +276,7 @@ def _in(group: str) -> Callable[..., Setting]:
 
 _listening, _answering = _in("Listening"), _in("The model server")
 _running, _keeping = _in("Runs"), _in("Data and logs")
+_searching = _in("File search")
 
 
 def _home_data_dir() -> Path:
@@ -414,6 +415,22 @@ class Settings:
             _number("HOURS"), "How long a finished run's events stay, for streams that resume."
         ),
     ] = 24.0
+
+    ingestion_processes: Annotated[
+        int,
+        _searching(_whole(1, 64), "Processes of a server that read files for vector stores."),
+    ] = 2
+    parse_timeout_seconds: Annotated[
+        float,
+        _searching(_number("SECONDS", least=0.1), "Longest reading of one file; then it fails."),
+    ] = 120.0
+    parse_memory_mib: Annotated[
+        int,
+        _searching(
+            _whole(64, 1024 * 1024, placeholder="MIB"),
+            "Memory that reading one file may take; then it fails. Linux only.",
+        ),
+    ] = 1024
 
     data_dir: Annotated[
         Path,
