@@ -18,8 +18,10 @@ from rethread.workers import Workers
 
 def new_workers(db: Database, *, max_concurrent_runs: int) -> Workers:
     """Workers that have not begun to work."""
+    no_blobs: Any = None
     engine = Engine(
         db=db,
+        blobs=no_blobs,
         log=EventLog(db),
         provider=Demo(),
         resolve_model=str,

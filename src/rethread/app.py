@@ -17,6 +17,8 @@ from typing import Any, Final
 import uvloop
 
 from rethread import logs, tokens
+from rethread.blobs import Blobs
+from rethread.blobs.places import open_blobs
 from rethread.config import Settings, check_upstream_key
 from rethread.contract import ModelObject
 from rethread.errors import Misconfigured, RethreadError, Unavailable
@@ -124,15 +126,17 @@ async def _serve(
             stack.enter_context(held(settings.data_dir))
         db = await stack.enter_async_context(_database(settings))
         await _check_closed_to_strangers(settings, db)
+        blobs = open_blobs(settings.data_dir, None)
+        stack.push_async_callback(blobs.close)
         provider = _provider(settings)
         stack.push_async_callback(provider.aclose)
         listening = shared or _listen(settings)
         stack.callback(listening.close)
         log = EventLog(db)
-        workers = _workers(settings, db, log, provider, _place(listening, index))
+        workers = _workers(settings, db, blobs, log, provider, _place(listening, index))
         deliveries, stop = Deliveries(), Stop()
         guard = Guard(
-            _services(settings, db, log, provider, workers.dispatch, stop),
+            _services(settings, db, blobs, log, provider, workers.dispatch, stop),
             KeyRing(db, allow_anonymous=settings.allow_anonymous),
             deliveries,
         )
@@ -200,10 +204,16 @@ def _place(listening: socket.socket, index: int | None) -> Process:
 
 
 def _workers(
-    settings: Settings, db: Database, log: EventLog, provider: Provider, server: Process
+    settings: Settings,
+    db: Database,
+    blobs: Blobs,
+    log: EventLog,
+    provider: Provider,
+    server: Process,
 ) -> Workers:
     engine = Engine(
         db=db,
+        blobs=blobs,
         log=log,
         provider=provider,
         resolve_model=settings.model_for,
@@ -222,6 +232,7 @@ def _workers(
 def _services(
     settings: Settings,
     db: Database,
+    blobs: Blobs,
     log: EventLog,
     provider: Provider,
     dispatch: Dispatch,
@@ -250,7 +261,17 @@ def _services(
     options = _options(settings)
     process = secrets.token_bytes(8)
     return Services(
-        db, log, dispatch, list_models, find_alias, check_ready, db.now, process, stop, options
+        db=db,
+        blobs=blobs,
+        log=log,
+        dispatch=dispatch,
+        list_models=list_models,
+        find_alias=find_alias,
+        check_ready=check_ready,
+        clock=db.now,
+        process=process,
+        stop=stop,
+        options=options,
     )
 
 

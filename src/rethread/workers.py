@@ -12,10 +12,21 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
-from rethread.errors import RethreadError
+from rethread.errors import NoSuchFile, RethreadError
 from rethread.runs.commands import Driver, interrupt_topic
 from rethread.runs.driver import Engine, drive
-from rethread.store import answers, events, leases, pages, runs, search, servers, threads
+from rethread.store import (
+    answers,
+    blobs,
+    events,
+    files,
+    leases,
+    pages,
+    runs,
+    search,
+    servers,
+    threads,
+)
 from rethread.store.database import Database, Statement
 from rethread.store.leases import Lease
 from rethread.store.runs import StoredRun
@@ -74,6 +85,7 @@ class Workers:
         """Take up what an earlier process left, then work until stopped."""
         if self._is_alone:
             count = await leases.release_all(self.db)
+            await blobs.abandon_all(self.db)
         else:
             count = len(await servers.join(self.db, self._server))
             self._beating = [asyncio.create_task(self._keep_alive())]
@@ -259,6 +271,22 @@ class Workers:
         before = int(self.now() - self._event_retention_seconds)
         return await events.forget(self.db, rested_before=before)
 
+    async def expire_files(self) -> bool:
+        """Delete the files whose time is over."""
+        overdue = await files.expired(self.db)
+        for project, file_id in overdue:
+            with suppress(NoSuchFile):  # somebody was quicker
+                await files.delete(self.db, project, file_id)
+        return bool(overdue)
+
+    async def take_blobs_away(self) -> bool:
+        """Free the space of what no file refers to any more."""
+        names = await blobs.due(self.db)
+        for name in names:
+            await self._engine.blobs.delete(name)
+        await blobs.taken_away(self.db, names)
+        return bool(names)
+
     async def forget_answers(self) -> bool:
         """Drop the answers of old idempotency keys, and old tombstones."""
         await answers.forget(self.db, now=self.now())
@@ -271,6 +299,8 @@ CHORES: Final = (
     Chore("end overdue runs", 1, Workers.end_overdue),
     Chore("purge deleted threads", 2, Workers.purge_deleted_threads),
     Chore("index messages", 0.5, Workers.index_messages),
+    Chore("expire files", 5, Workers.expire_files),
+    Chore("take blobs away", 5, Workers.take_blobs_away),
     Chore("forget events", 600, Workers.forget_events),
     Chore("forget answers and tombstones", 600, Workers.forget_answers),
 )

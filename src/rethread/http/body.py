@@ -1,8 +1,9 @@
 """Reads a request's body, within its limit and without waiting for ever."""
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from rethread.errors import RethreadError, TooLarge, TooSlow
 from rethread.http.request import Receive, Scope
@@ -18,19 +19,11 @@ class ClientGone(RethreadError):
 
 async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
     """The whole body; TooLarge as soon as it is known to be past the limit, or TooSlow."""
-    declared = dict(scope["headers"]).get(b"content-length")
-    if declared is not None and declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
+    _check_declared(scope, limit)
     chunks: list[bytes] = []
     size = 0
     while True:
-        try:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                message = await receive()
-        except TimeoutError:
-            raise TooSlow(f"The request's body stopped coming for {SILENCE_SECONDS:g} s.") from None
-        if message["type"] == "http.disconnect":
-            raise ClientGone("The client went away in the middle of its request.")
+        message = await _next(receive)
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
@@ -38,6 +31,29 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
         if not message.get("more_body", False):
             return b"".join([*chunks, chunk]) if chunks else bytes(chunk)
         chunks.append(chunk)
+
+
+class Arriving:
+    """A body that is read while it arrives: no more of it comes than is asked for."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, limit: int) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._limit = limit
+        self.is_whole = False
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes; TooLarge, TooSlow or ClientGone where it does not."""
+        _check_declared(self._scope, self._limit)
+        size = 0
+        while not self.is_whole:
+            message = await _next(self._receive)
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > self._limit:
+                raise _too_large(self._limit)
+            self.is_whole = not message.get("more_body", False)
+            yield piece
 
 
 async def drain(receive: Receive) -> None:
@@ -53,6 +69,23 @@ async def drain(receive: Receive) -> None:
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return
                 read += len(message.get("body", b""))
+
+
+async def _next(receive: Receive) -> Mapping[str, Any]:
+    try:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            message = await receive()
+    except TimeoutError:
+        raise TooSlow(f"The request's body stopped coming for {SILENCE_SECONDS:g} s.") from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone("The client went away in the middle of its request.")
+    return message
+
+
+def _check_declared(scope: Scope, limit: int) -> None:
+    declared = dict(scope["headers"]).get(b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
 
 
 def _too_large(limit: int) -> TooLarge:

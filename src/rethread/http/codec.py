@@ -41,8 +41,10 @@ def decode(request: Request, wanted: type[A]) -> A:
     return asked
 
 
-def fitted(value: Any, wanted: type[A]) -> A:
+def fitted(value: Any, wanted: type[A], *, ignore_unknown: bool = False) -> A:
     """A value without a type yet as its type; Invalid, in OpenAI's words, if it is not one."""
+    if ignore_unknown:
+        value = without_unknown(value, wanted)
     try:
         return msgspec.convert(value, wanted)
     except (msgspec.ValidationError, RecursionError) as problem:
@@ -110,7 +112,9 @@ def duplicate(name: str) -> Invalid:
     )
 
 
-def page_request(request: Request) -> PageRequest:
+def page_request(
+    request: Request, *, default_limit: int = DEFAULT_LIMIT, max_limit: int = MAX_LIMIT
+) -> PageRequest:
     """The paging parameters of a query."""
     values = query_values(request, ("limit", "order", "after", "before"))
     order = values.get("order", "desc")
@@ -121,7 +125,7 @@ def page_request(request: Request) -> PageRequest:
             code="invalid_value",
         )
     return PageRequest(
-        limit=_limit(values.get("limit")),
+        limit=_limit(values.get("limit"), default_limit, max_limit),
         order="asc" if order == "asc" else "desc",
         after=values.get("after"),
         before=values.get("before"),
@@ -140,9 +144,9 @@ def check_include(request: Request) -> None:
             )
 
 
-def _limit(value: str | None) -> int:
+def _limit(value: str | None, default: int, most: int) -> int:
     if value is None:
-        return DEFAULT_LIMIT
+        return default
     if not WHOLE_NUMBER.match(value):
         raise Invalid(
             "Invalid type for 'limit': expected an integer, but got a string instead.",
@@ -157,9 +161,9 @@ def _limit(value: str | None) -> int:
             param="limit",
             code="integer_below_min_value",
         )
-    if limit > MAX_LIMIT:
+    if limit > most:
         raise Invalid(
-            f"Invalid 'limit': integer above maximum value. Expected a value <= {MAX_LIMIT}, but "
+            f"Invalid 'limit': integer above maximum value. Expected a value <= {most}, but "
             f"got {limit} instead.",
             param="limit",
             code="integer_above_max_value",
@@ -174,10 +178,7 @@ def _decoder(wanted: type[Any]) -> msgspec.json.Decoder[Any]:
 
 def _decode_slowly(body: bytes, wanted: type[A], *, ignore_unknown: bool) -> A:
     """Decode what did not fit once more without its type, to say what is wrong with it."""
-    value = _any_json(body)
-    if ignore_unknown:
-        value = without_unknown(value, wanted)
-    return fitted(value, wanted)
+    return fitted(_any_json(body), wanted, ignore_unknown=ignore_unknown)
 
 
 def _any_json(body: bytes) -> Any:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -16,13 +17,15 @@ import msgspec
 
 from rethread.errors import Invalid, KeyReused, Raced, RethreadError, ThreadLocked, shortened
 from rethread.http import refusals, runs
-from rethread.http.body import ClientGone, drain, read_body
+from rethread.http.body import Arriving, ClientGone, drain, read_body
 from rethread.http.deliveries import Connection, Deliveries
 from rethread.http.explain import listed
 from rethread.http.keys import KeyRing
 from rethread.http.request import (
+    Download,
     OnActiveRun,
     Receive,
+    Reply,
     Request,
     Response,
     Scope,
@@ -42,6 +45,7 @@ logger = logging.getLogger("rethread.request")
 
 MOST_RACES: Final = 10  # a write that is refused so often for no lasting reason is given up
 KEY_LENGTH: Final = 255
+MOST_FORM_BYTES: Final = 1024 * 1024  # what a form may have beside its file
 ON_ACTIVE_RUN: Final[dict[str, OnActiveRun]] = {
     "reject": "reject",
     "wait": "wait",
@@ -57,6 +61,7 @@ class Exchange:
         self.started = time.perf_counter()
         self.scope = scope
         self.connection: Connection = tuple(scope.get("client") or ("", 0))
+        self.arriving: Arriving | None = None
         self.status = 0
         self.project = ""
 
@@ -111,6 +116,8 @@ class Guard:
                 exchange.project = request.project
             if method != "POST":
                 return await route.handler(request)
+            if route.streams_body:
+                return await self._answer_arriving(exchange, request, route, receive)
             limit = self._services.options.max_body_bytes
             request.body = await read_body(scope, receive, limit=limit)
             return await self._answer_post(exchange, request, route)
@@ -124,17 +131,11 @@ class Guard:
 
     async def _answer_post(self, exchange: Exchange, request: Request, route: Route) -> Response:
         """Answer once: what came before with the same key, or is sent again, is not done again."""
-        fingerprint = request.fingerprint = _fingerprint(request, exchange.scope)
+        fingerprint = request.fingerprint = _fingerprint(request, exchange.scope, request.body)
         _check_wish(request.header(b"rethread-on-active-run"))
-        key = request.header(b"idempotency-key")
-        if key:
-            _check_key(key)
-            request.idempotency_key = key
-            request.remembers = lambda answer: answers.adding(
-                request.project, key, answer, now=request.now
-            )
-            if first := await self._first_answer(request):
-                return first
+        key = request.idempotency_key = _heed_key(request)
+        if key and (first := await self._first_answer(request)):
+            return first
         # Elsewhere an equal request may be another user's, so it is not compared with any.
         is_in_thread = "thread_id" in request.path_params
         if not key and is_in_thread and request.is_retry:
@@ -153,12 +154,35 @@ class Guard:
         finally:
             self._deliveries.end(fingerprint)
 
+    async def _answer_arriving(
+        self, exchange: Exchange, request: Request, route: Route, receive: Receive
+    ) -> Response:
+        """Answer a body that the handler reads: what it repeats is known behind its end only."""
+
+        async def first_answer(content: bytes) -> Response | None:
+            request.fingerprint = _fingerprint(request, exchange.scope, content)
+            return await self._first_answer(request) if request.idempotency_key else None
+
+        request.idempotency_key = _heed_key(request)
+        request.find_first_answer = first_answer
+        limit = self._services.options.max_file_bytes + MOST_FORM_BYTES
+        exchange.arriving = Arriving(exchange.scope, receive, limit=limit)
+        request.arriving = exchange.arriving.pieces()
+        try:
+            return await route.handler(request)
+        except RethreadError:
+            # The first request with this key may have been under way with this one.
+            has_ended = request.idempotency_key and request.fingerprint
+            if has_ended and (first := await self._first_answer(request)):
+                return first
+            raise
+
     def _gave(self, exchange: Exchange, fingerprint: bytes, response: Response) -> None:
         """Remember an answer that may not arrive; a refusal has made nothing to be found again."""
         if isinstance(response, Stream):
             place = msgspec.json.encode(response.place)
             self._deliveries.gave(exchange.connection, fingerprint, "stream", place)
-        elif response.status == 200:
+        elif isinstance(response, Reply) and response.status == 200:
             self._deliveries.gave(exchange.connection, fingerprint, "json", response.body)
 
     async def _handle(self, request: Request, route: Route) -> Response:
@@ -253,15 +277,19 @@ class Guard:
             (b"openai-project", exchange.project.encode("latin-1", "replace") or b"default"),
             *response.headers,
         ]
-        if isinstance(response, Stream):
+        if not isinstance(response, Reply):
             exchange.status = 200
-            await _send_stream(headers, response, receive, send)
+            await _send_pieces(headers, response, receive, send)
             return
         exchange.status = response.status
+        is_cut_short = response.status == 413
+        if exchange.arriving and not exchange.arriving.is_whole:
+            is_cut_short = True
+            headers += [] if refusals.CLOSE in headers else [refusals.CLOSE]
         headers.append((b"content-type", response.content_type))
         headers.append((b"content-length", b"%d" % len(response.body)))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        if response.status == 413:
+        if is_cut_short:
             await send({"type": "http.response.body", "body": response.body, "more_body": True})
             await drain(receive)
             await send({"type": "http.response.body", "body": b""})
@@ -269,13 +297,19 @@ class Guard:
         await send({"type": "http.response.body", "body": response.body})
 
 
-async def _send_stream(
-    headers: list[tuple[bytes, bytes]], stream: Stream, receive: Receive, send: Send
+async def _send_pieces(
+    headers: list[tuple[bytes, bytes]], response: Stream | Download, receive: Receive, send: Send
 ) -> None:
-    """Send frames until they end or the client goes; what they tell of goes on either way."""
-    headers.append((b"content-type", b"text/event-stream; charset=utf-8"))
+    """Send piece by piece to the end or until the client goes; what it is about goes on."""
+    if isinstance(response, Stream):
+        pieces = response.frames
+        headers.append((b"content-type", b"text/event-stream; charset=utf-8"))
+    else:
+        pieces = response.pieces
+        headers.append((b"content-type", response.content_type))
+        headers.append((b"content-length", b"%d" % response.size))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    sending = asyncio.ensure_future(_send_frames(stream, send))
+    sending = asyncio.ensure_future(_send_all(pieces, send))
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -289,10 +323,10 @@ async def _send_stream(
         sending.result()
 
 
-async def _send_frames(stream: Stream, send: Send) -> None:
-    async with aclosing(stream.frames) as frames:
-        async for frame in frames:
-            await send({"type": "http.response.body", "body": frame, "more_body": True})
+async def _send_all(pieces: AsyncGenerator[bytes], send: Send) -> None:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -301,12 +335,12 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _fingerprint(request: Request, scope: Scope) -> bytes:
+def _fingerprint(request: Request, scope: Scope, body: bytes) -> bytes:
     """What makes a request the same request: who, where to, and every byte of it."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (request.project.encode(), scope["raw_path"], scope["query_string"]):
         digest.update(b"%d:" % len(part) + part)
-    digest.update(request.body)
+    digest.update(body)
     return digest.digest()
 
 
@@ -320,7 +354,11 @@ def _check_wish(wish: str | None) -> None:
         )
 
 
-def _check_key(key: str) -> None:
+def _heed_key(request: Request) -> str | None:
+    """The idempotency key, if there is one; then what is answered will be remembered with it."""
+    key = request.header(b"idempotency-key")
+    if not key:
+        return None
     if len(key) > KEY_LENGTH:
         raise Invalid(
             f"Invalid 'Idempotency-Key': string too long. Expected a string with maximum length "
@@ -328,6 +366,8 @@ def _check_key(key: str) -> None:
             param="Idempotency-Key",
             code="string_above_max_length",
         )
+    request.remembers = lambda answer: answers.adding(request.project, key, answer, now=request.now)
+    return key
 
 
 def _log(exchange: Exchange) -> None:

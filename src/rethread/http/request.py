@@ -1,12 +1,13 @@
 """What a handler is given and what it gives back. No framework: ASGI is the interface."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 from msgspec import Struct
 from msgspec.json import encode
 
+from rethread.blobs import Blobs
 from rethread.contract import ModelObject
 from rethread.http.stopping import Stop
 from rethread.runs.commands import Asking, Dispatch, Started
@@ -26,6 +27,7 @@ class Options(NamedTuple):
     """The settings that the edge heeds."""
 
     max_body_bytes: int = 64 * 1024 * 1024
+    max_file_bytes: int = 512 * 1024 * 1024
     ignore_unknown_fields: bool = False
     allow_anonymous: bool = False
     on_active_run: OnActiveRun = "reject"
@@ -39,6 +41,7 @@ class Services(NamedTuple):
     """The parts that handlers call."""
 
     db: Database
+    blobs: Blobs
     log: EventLog
     dispatch: Dispatch
     list_models: Callable[[], Awaitable[list[ModelObject]]]
@@ -83,15 +86,26 @@ class Stream(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Response = Reply | Stream
+class Download(NamedTuple):
+    """An answer of bytes that are sent as they are read."""
+
+    pieces: AsyncGenerator[bytes]
+    size: int
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    content_type: bytes = b"application/octet-stream"
+
+
+Response = Reply | Stream | Download
 Handler = Callable[["Request"], Awaitable[Response]]
 
 
 class Request:
-    """One request, past the guard: its key is good and its body is whole."""
+    """One request, past the guard: its key is good, and its body whole or still `arriving`."""
 
     __slots__ = (
+        "arriving",
         "body",
+        "find_first_answer",
         "fingerprint",
         "headers",
         "idempotency_key",
@@ -111,6 +125,8 @@ class Request:
         self.now = int(services.clock())
         self.project = ""
         self.body = b""
+        self.arriving: AsyncIterator[bytes] | None = None
+        self.find_first_answer: Callable[[bytes], Awaitable[Response | None]] | None = None
         self.fingerprint: bytes | None = None
         self.idempotency_key: str | None = None
         self.remembers: Callable[[Answer], Statement] | None = None
@@ -135,6 +151,13 @@ class Request:
         """Whether the client says that it has sent the same before, as stock SDKs do."""
         count = self.header(b"x-stainless-retry-count") or ""
         return count.isascii() and count.isdigit() and int(count[:4]) > 0
+
+    async def first_answer(self, content: bytes) -> Response | None:
+        """For a body that was still arriving: what its idempotency key has had as an answer.
+
+        `content` says in short what the body was, so that another one under this key is refused.
+        """
+        return await self.find_first_answer(content) if self.find_first_answer else None
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name."""

@@ -7,18 +7,22 @@ none. All lead here.
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from rethread.http import assistants, health, messages, models, runs, threads
+from rethread.http import assistants, files, health, messages, models, runs, threads
 from rethread.http.request import Handler
 
 
 class Route(NamedTuple):
-    """One row; a path without a key says so, and so does one with the beta header's check."""
+    """One row; a path without a key says so, and so does one without the beta header's check.
+
+    With `streams_body` the handler reads the body, while it arrives.
+    """
 
     method: str
     path: str
     handler: Handler
     needs_key: bool = True
     is_beta: bool = True
+    streams_body: bool = False
 
 
 ROUTES: Final = (
@@ -50,6 +54,11 @@ ROUTES: Final = (
     Route(
         "POST", "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", runs.submit_tool_outputs
     ),
+    Route("GET", "/files", files.list_page, is_beta=False),
+    Route("POST", "/files", files.create, is_beta=False, streams_body=True),
+    Route("GET", "/files/{file_id}", files.retrieve, is_beta=False),
+    Route("DELETE", "/files/{file_id}", files.delete, is_beta=False),
+    Route("GET", "/files/{file_id}/content", files.content, is_beta=False),
     Route("GET", "/models", models.list_all, is_beta=False),
     Route("GET", "/models/{model}", models.retrieve, is_beta=False),
     Route("GET", "/", health.about, needs_key=False, is_beta=False),

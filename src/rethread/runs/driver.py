@@ -16,6 +16,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from msgspec import structs
 
+from rethread.blobs import Blobs
 from rethread.contract.chat import ChatRequest
 from rethread.contract.events import Event
 from rethread.contract.runs import (
@@ -59,6 +60,7 @@ class Engine(NamedTuple):
     """What every driver needs."""
 
     db: Database
+    blobs: Blobs
     log: EventLog
     provider: Provider
     resolve_model: Callable[[str], str]  # a run's model → the id that the model server knows

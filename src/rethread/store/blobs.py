@@ -31,6 +31,7 @@ DELETE FROM blobs WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM files WHERE blob_i
 """
 # Set to 0 before anything is taken away: then the upload that is late is refused.
 CLAIM_DUE = "UPDATE blob_trash SET due_at = 0 WHERE due_at > 0 AND due_at <= $1"
+ANY_DUE = "SELECT 1 FROM blob_trash WHERE due_at <= $1 LIMIT 1"
 DUE = "SELECT id FROM blob_trash WHERE due_at = 0 LIMIT 100"
 TAKEN_AWAY = "DELETE FROM blob_trash WHERE id = $1 AND due_at = 0"
 ABANDON_ALL = "UPDATE blob_trash SET due_at = 0"
@@ -86,6 +87,8 @@ def forgetting_unused(name: str) -> list[Statement]:
 async def due(db: Database) -> list[str]:
     """Some of the names that are to be taken away now; nobody can come to refer to them."""
     now = int(db.now())
+    if not await db.read(ANY_DUE, now):
+        return []
     await db.write(Statement(CLAIM_DUE, now))
     return [row[0] for row in await db.read(DUE)]
 
