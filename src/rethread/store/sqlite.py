@@ -37,6 +37,8 @@ WORDS: Final = {
     "{bytes}": "BLOB",
     "{serial}": "INTEGER PRIMARY KEY AUTOINCREMENT",
     "{key}": "TEXT NOT NULL UNIQUE",
+    "{json}": "TEXT",
+    "{pairs_of}": "json_each",  # of a JSON object: rows of a key and a value
     "{rowid}": "rowid",
     "{now}": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",  # Unix milliseconds
     "{row_lock}": "",  # there is one writer
