@@ -37,7 +37,7 @@ CUTS: Final[Mapping[Kind, tuple[re.Pattern[str], ...]]] = {
     "latex": (LATEX_SECTION, *PROSE),
     "restructured": (UNDERLINED, *PROSE),
     "code": (DEFINITION, PARAGRAPH, LINE, WORD),
-    "table": (LINE, SENTENCE, WORD),
+    "table": (PARAGRAPH, LINE, SENTENCE, WORD),
 }
 FENCE: Final = re.compile(r"^(?:```|~~~)", re.MULTILINE)
 

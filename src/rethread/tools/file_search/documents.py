@@ -21,6 +21,9 @@ FORMATS: Final[Mapping[str, str]] = {
     **dict.fromkeys((".txt", ".md", ".tex", ".rst"), "plain"),
     **dict.fromkeys((".c", ".cpp", ".cs", ".css", ".go", ".java", ".js", ".php"), "plain"),
     **dict.fromkeys((".py", ".rb", ".sh", ".ts", ".json", ".xml", ".yaml", ".yml"), "plain"),
+    **dict.fromkeys((".html", ".htm"), "html"),
+    **dict.fromkeys((".csv", ".tsv"), "delimited"),
+    **{f".{name}": name for name in ("doc", "docx", "eml", "epub", "odt", "pdf", "pptx", "xlsx")},
 }
 LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 SUPPORTED: Final[frozenset[str]] = frozenset(FORMATS)
