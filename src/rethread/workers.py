@@ -26,6 +26,7 @@ from rethread.store import (
     search,
     servers,
     threads,
+    uploads,
 )
 from rethread.store.database import Database, Statement
 from rethread.store.leases import Lease
@@ -279,6 +280,10 @@ class Workers:
                 await files.delete(self.db, project, file_id)
         return bool(overdue)
 
+    async def expire_uploads(self) -> bool:
+        """End the uploads whose time is over, and forget old ones."""
+        return await uploads.expire(self.db)
+
     async def take_blobs_away(self) -> bool:
         """Free the space of what no file refers to any more."""
         names = await blobs.due(self.db)
@@ -299,8 +304,9 @@ CHORES: Final = (
     Chore("end overdue runs", 1, Workers.end_overdue),
     Chore("purge deleted threads", 2, Workers.purge_deleted_threads),
     Chore("index messages", 0.5, Workers.index_messages),
-    Chore("expire files", 5, Workers.expire_files),
-    Chore("take blobs away", 5, Workers.take_blobs_away),
+    Chore("expire files", 1, Workers.expire_files),
+    Chore("expire uploads", 30, Workers.expire_uploads),
+    Chore("take blobs away", 2, Workers.take_blobs_away),
     Chore("forget events", 600, Workers.forget_events),
     Chore("forget answers and tombstones", 600, Workers.forget_answers),
 )

@@ -130,7 +130,8 @@ class World:
     def preparation(self, operation: Operation) -> Callable[[Case[Any]], None]:
         """What makes a case name objects that are there, in the state that it needs."""
         # What is deleted, run or answered can be so once only.
-        is_once = operation.method == "DELETE" or operation.streams or operation.id == "cancelRun"
+        once = ("cancelRun", "cancelUpload", "completeUpload")
+        is_once = operation.method == "DELETE" or operation.streams or operation.id in once
         kept: dict[str, Any] = {}
 
         def prepare(case: Case[Any]) -> None:
@@ -145,13 +146,20 @@ class World:
                 case.query["q"] = "hello"
             case.headers.pop("Idempotency-Key", None)
             if isinstance(case.body, dict):
-                wanted = [name for name in ("assistant_id", "tool_outputs") if name in case.body]
+                named = ("assistant_id", "part_ids", "tool_outputs")
+                wanted = [name for name in named if name in case.body]
                 case.body.update({name: kept[name] for name in wanted})
+                if operation.id == "completeUpload":
+                    case.body.pop("md5", None)
 
         return prepare
 
     def _objects(self, operation: Operation) -> dict[str, Any]:
         objects: dict[str, Any] = {"model": "demo", "assistant_id": self._assistant_id}
+        if "file_id" in operation.path or operation.lists == "file":
+            objects["file_id"] = self._file()
+        if "upload_id" in operation.path:
+            objects |= self._upload()
         if operation.id == "deleteAssistant":
             objects["assistant_id"] = self._new_assistant()
         if "/{thread_id}" in operation.path or operation.lists in ("thread", "msg"):
@@ -165,6 +173,7 @@ class World:
             "msg": "message_id",
             "run": "run_id",
             "step": "step_id",
+            "file": "file_id",
         }
         if operation.lists is not None:
             objects["listed"] = objects[of_list[operation.lists]]
@@ -173,6 +182,18 @@ class World:
     def _new_assistant(self) -> str:
         wanted = {"model": "demo", "instructions": "Answer.", "tools": [WEATHER_TOOL]}
         return self._conversation.make("createAssistant", body=wanted)
+
+    def _file(self) -> str:
+        file = {"file": ("notes.txt", b"Notes")}
+        made = self._conversation.call("createFile", body={"purpose": "vision"}, files=file)
+        return str(made.json()["id"])
+
+    def _upload(self) -> dict[str, Any]:
+        wanted = {"filename": "b", "purpose": "vision", "bytes": 1, "mime_type": "image/png"}
+        upload_id = self._conversation.make("createUpload", body=wanted)
+        ids, data = {"upload_id": upload_id}, {"data": ("data", b"1")}
+        part = self._conversation.call("addUploadPart", ids=ids, files=data)
+        return {"upload_id": upload_id, "part_ids": [part.json()["id"]]}
 
     def _thread(self) -> dict[str, Any]:
         make = self._conversation.make

@@ -49,14 +49,17 @@ class Conversation:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         ids: Mapping[str, str] | None = None,
+        files: Mapping[str, Any] | None = None,
     ) -> httpx2.Response:
-        """The answer of an operation."""
+        """The answer of an operation; with `files` the body is a form."""
         operation = next(row for row in OPERATIONS if row.id == operation_id)
         response = self._client.request(
             operation.method,
             operation.path.format(**(ids or {})),
             params=query,
-            json=body,
+            json=None if files else body,
+            data=body if files else None,
+            files=files,
             headers=headers,
         )
         self.exchanges.append(Exchange(operation_id, operation.method, operation.path, response))
@@ -86,6 +89,7 @@ def hold(url: str) -> list[Exchange]:
         assistant_id = _assistant(conversation)
         thread_id = _thread(conversation)
         _runs(conversation, assistant_id, thread_id)
+        _files(conversation)
         for open_operation in OPEN:
             conversation.call(open_operation)
         conversation.call("retrieveModel", ids={"model": "demo"})
@@ -146,6 +150,23 @@ def _thread(conversation: Conversation) -> str:
     call("deleteMessage", ids=ids)
     call("listMessages", ids={"thread_id": thread_id})
     return thread_id
+
+
+def _files(conversation: Conversation) -> None:
+    call = conversation.call
+    file = {"file": ("notes.txt", b"All there is to know.")}
+    made = call("createFile", body={"purpose": "assistants"}, files=file).json()
+    ids = {"file_id": made["id"]}
+    call("listFiles", query={"limit": 1, "purpose": "assistants"})
+    call("retrieveFile", ids=ids)
+    call("downloadFile", ids=ids)
+    call("deleteFile", ids=ids)
+
+    wanted = {"filename": "b", "purpose": "vision", "bytes": 4, "mime_type": "image/png"}
+    ids = {"upload_id": conversation.make("createUpload", body=wanted)}
+    part = call("addUploadPart", ids=ids, files={"data": ("data", b"1234")}).json()
+    call("completeUpload", ids=ids, body={"part_ids": [part["id"]]})
+    call("cancelUpload", ids={"upload_id": conversation.make("createUpload", body=wanted)})
 
 
 def _runs(conversation: Conversation, assistant_id: str, thread_id: str) -> None:

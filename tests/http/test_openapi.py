@@ -135,9 +135,10 @@ def test_an_unknown_field_is_refused_wherever_the_document_says_so(
         "thread_id": "thread_1",
         "message_id": "msg_1",
         "run_id": "run_1",
+        "upload_id": "upload_1",
     }
     for row in OPERATIONS:
-        if row.asks is None:
+        if row.asks is None or row.file_field:  # forms have tests of their own
             continue
         schema = DOCUMENT["components"]["schemas"][row.asks.__name__]
         body = dict.fromkeys(schema["required"], 1)
@@ -167,7 +168,7 @@ def test_every_answer_fits_the_official_schema_too(exchanges: list[Exchange]) ->
         ]
         assert faults == [], f"{exchange.operation_id}: {exchange.response.text}"
         checked.add(exchange.operation_id)
-    assert len(checked) == 25
+    assert len(checked) == 33
 
 
 def _validator(document: dict[str, Any], pointer: str) -> jsonschema_rs.Draft202012Validator:

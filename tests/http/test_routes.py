@@ -12,6 +12,8 @@ IDS = {
     "message_id": "msg_1",
     "run_id": "run_1",
     "step_id": "step_1",
+    "file_id": "file-1",
+    "upload_id": "upload_1",
     "model": "demo",
 }
 

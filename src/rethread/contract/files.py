@@ -26,6 +26,8 @@ MAX_NAME_CHARACTERS: Final = 255
 LEAST_SECONDS: Final = 3600
 MOST_SECONDS: Final = 30 * 24 * 3600
 
+# A text to the decoder: OpenAI has words of its own for one that is none of these.
+AskedPurpose = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Purpose))})]
 FileName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
 
 
@@ -46,7 +48,7 @@ class CreateFile(Request, frozen=True):
     """POST /files, as a form; `file` is what the part of that name says its name is."""
 
     file: FileName
-    purpose: str
+    purpose: AskedPurpose
     expires_after: ExpiresAfter | None = None
 
     def check(self, at: str = "") -> None:

@@ -8,9 +8,9 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -26,22 +26,35 @@ NUMBER: Final = re.compile(r"[0-9]{1,12}\Z")
 Check = Callable[[dict[str, Any]], object]
 
 
-class Arrival(Struct):
-    """What a form held; `blob` is the name of the file's bytes, `content` their SHA-256.
+class Digest(Protocol):
+    """A hash of `hashlib`."""
 
-    Unless `is_kept` is set, the bytes are taken away again.
+    def update(self, piece: bytes, /) -> None:
+        """Take more in."""
+
+
+class Stored(Struct):
+    """What has been written to the blob store; `content` is its SHA-256.
+
+    Unless `is_kept` is set, it is taken away again.
     """
 
-    fields: dict[str, Any]
     blob: str
-    size: int
-    content: bytes
+    size: int = 0
+    content: bytes = b""
     is_kept: bool = False
+
+
+class Arrival(NamedTuple):
+    """What a form held; among the fields, the file stands for its name."""
+
+    fields: dict[str, Any]
+    stored: Stored
 
     @property
     def summary(self) -> bytes:
         """What makes a form the same form as another one."""
-        return json.dumps(self.fields, sort_keys=True).encode() + self.content
+        return json.dumps(self.fields, sort_keys=True).encode() + self.stored.content
 
 
 @asynccontextmanager
@@ -50,56 +63,70 @@ async def arriving(
 ) -> AsyncIterator[Arrival]:
     """The form, once all of it is there, its file in the blob store.
 
-    `check` raises Invalid for fields that cannot be; the file's stands for its name. It is asked
-    before the file is read, with what has come so far, and in the end.
+    `check` raises Invalid for fields that cannot be. It is asked before the file is read, with
+    what has come so far, and in the end.
     """
-    name: str | None = None
-    arrival: Arrival | None = None
+    assert request.arriving is not None
+    form = Form(request.arriving, request.header(b"content-type"))
     fields: dict[str, Any] = {}
-    try:
-        assert request.arriving is not None
-        form = Form(request.arriving, request.header(b"content-type"))
+    async with AsyncExitStack() as stack:
+        stored: Stored | None = None
         async for part in form:
             if part.name != file_field:
                 _put(fields, part.name, await form.text(part.name))
-            elif name is not None:
+            elif stored is not None:
                 raise duplicate(file_field)
             else:
                 fields[file_field] = _file_name(part)
                 _check_so_far(check, fields)
-                name = await blobs.reserve(request.db)
-                arrival = await _take_in(request, form, name, fields, most_bytes=most_bytes)
+                storage = storing(request, form.pieces(), most_bytes=most_bytes)
+                stored = await stack.enter_async_context(storage)
         check(fields)
-        assert arrival is not None
-        yield arrival
+        assert stored is not None
+        yield Arrival(fields, stored)
+
+
+@asynccontextmanager
+async def storing(
+    request: Request,
+    pieces: AsyncIterator[bytes],
+    *,
+    most_bytes: int,
+    digests: Sequence[Digest] = (),
+) -> AsyncIterator[Stored]:
+    """The pieces in the blob store; each is also put into the digests."""
+    stored = Stored(await blobs.reserve(request.db))
+    try:
+        content = hashlib.sha256()
+        counted = _counted(request, stored, pieces, [content, *digests], most_bytes)
+        await request.services.blobs.write(stored.blob, counted)
+        stored.content = content.digest()
+        yield stored
     finally:
-        if name is not None and (arrival is None or not arrival.is_kept):
-            with suppress(RethreadError):  # a database that is away: it will be found in its time
-                await blobs.give_up(request.db, name)
+        if not stored.is_kept:
+            with suppress(RethreadError):  # a database that is away: it is found in its time
+                await blobs.give_up(request.db, stored.blob)
 
 
-async def _take_in(
-    request: Request, form: Form, name: str, fields: dict[str, Any], *, most_bytes: int
-) -> Arrival:
-    digest = hashlib.sha256()
-    size = 0
-
-    async def pieces() -> AsyncIterator[bytes]:
-        nonlocal size
-        renewed = time.monotonic()
-        async for piece in form.pieces():
-            size += len(piece)
-            if size > most_bytes:
-                raise TooLarge(f"The file is too large: it may have {most_bytes} bytes at most.")
-            if time.monotonic() - renewed > blobs.RENEW_SECONDS:
-                renewed = time.monotonic()
-                if not await blobs.renew(request.db, name):
-                    raise Raced("The upload was silent for too long.")
+async def _counted(
+    request: Request,
+    stored: Stored,
+    pieces: AsyncIterator[bytes],
+    digests: Sequence[Digest],
+    most_bytes: int,
+) -> AsyncIterator[bytes]:
+    renewed = time.monotonic()
+    async for piece in pieces:
+        stored.size += len(piece)
+        if stored.size > most_bytes:
+            raise TooLarge(f"The file is too large: it may have {most_bytes} bytes at most.")
+        if time.monotonic() - renewed > blobs.RENEW_SECONDS:
+            renewed = time.monotonic()
+            if not await blobs.renew(request.db, stored.blob):
+                raise Raced("The upload was silent for too long.")
+        for digest in digests:
             await asyncio.to_thread(digest.update, piece)
-            yield piece
-
-    await request.services.blobs.write(name, pieces())
-    return Arrival(fields, name, size, digest.digest())
+        yield piece
 
 
 def _file_name(part: Part) -> str:

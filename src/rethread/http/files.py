@@ -28,6 +28,8 @@ SHOWN_TYPES: Final = {
     "png": b"image/png",
     "webp": b"image/webp",
 }
+ANY_TYPE: Final = b"application/octet-stream"
+CONTENT_TYPES: Final = (ANY_TYPE, *sorted(set(SHOWN_TYPES.values())))
 
 
 async def create(request: Request) -> Response:
@@ -43,21 +45,19 @@ async def create(request: Request) -> Response:
     async with arriving(request, "file", check=asked, most_bytes=most_bytes) as arrival:
         if first := await request.first_answer(arrival.summary):
             return first
-        form = asked(arrival.fields)
+        form, stored = asked(arrival.fields), arrival.stored
         file = File.new(
             filename=form.file,
-            size=arrival.size,
+            size=stored.size,
             purpose=form.purpose,
             expires_after=form.expires_after.seconds if form.expires_after else None,
             now=request.now,
         )
         body = encode(file)
-        added = files.adding(
-            request.project, file, body, name=arrival.blob, content=arrival.content
-        )
+        added = files.adding(request.project, file, body, name=stored.blob, content=stored.content)
         if not await request.db.write(*added, *request.also(body)):
             raise files.not_written(file.id)
-        arrival.is_kept = True
+        stored.is_kept = True
         return reply(body)
 
 
@@ -91,7 +91,7 @@ async def content(request: Request) -> Response:
             (b"content-disposition", _disposition(file.filename)),
             (b"x-content-type-options", b"nosniff"),
         ),
-        content_type=SHOWN_TYPES.get(extension, b"application/octet-stream"),
+        content_type=SHOWN_TYPES.get(extension, ANY_TYPE),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from rethread.contract.uploads import MAX_PART_BYTES
 from rethread.errors import Invalid, KeyReused, Raced, RethreadError, ThreadLocked, shortened
 from rethread.http import refusals, runs
 from rethread.http.body import Arriving, ClientGone, drain, read_body
@@ -165,7 +166,7 @@ class Guard:
 
         request.idempotency_key = _heed_key(request)
         request.find_first_answer = first_answer
-        limit = self._services.options.max_file_bytes + MOST_FORM_BYTES
+        limit = max(self._services.options.max_file_bytes, MAX_PART_BYTES) + MOST_FORM_BYTES
         exchange.arriving = Arriving(exchange.scope, receive, limit=limit)
         request.arriving = exchange.arriving.pieces()
         try:

@@ -14,10 +14,12 @@ from msgspec import UNSET, Struct, inspect
 from rethread import __version__
 from rethread.contract import ErrorBody, Metadata, Prefix, id_pattern
 from rethread.contract.events import EventName
+from rethread.contract.files import AnyPurpose
 from rethread.contract.messages import MessageDelta
 from rethread.contract.steps import Include, StepDelta
 from rethread.contract.threads import MAX_QUERY_CHARACTERS
 from rethread.http.codec import DEFAULT_LIMIT, MAX_LIMIT, encode
+from rethread.http.files import CONTENT_TYPES, MOST_FILES
 from rethread.http.operations import OPERATIONS, Document, Operation
 
 Schema = dict[str, Any]
@@ -31,6 +33,7 @@ PATH_PREFIXES: Final[Mapping[str, Prefix]] = {
     "message_id": "msg",
     "run_id": "run",
     "step_id": "step",
+    "upload_id": "upload",
 }
 # Statuses and when they come; all of them carry the same shape.
 ERRORS: Final[Mapping[int, tuple[str, str]]] = {
@@ -105,13 +108,14 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.asks is not None:
         schema = _ref(operation.asks.__name__)
         required = bool(_required(operation.asks))
-        told["requestBody"] = {"required": required, "content": _json(schema)}
+        content = _form(operation) if operation.file_field else _json(schema)
+        told["requestBody"] = {"required": required, "content": content}
     return told
 
 
 def _tag(path: str) -> str:
     segments = path.strip("/").split("/")
-    for noun in ("runs", "messages", "threads", "assistants", "models"):
+    for noun in ("runs", "messages", "threads", "assistants", "files", "uploads", "models"):
         if noun in segments:
             return noun.capitalize()
     return "Server"
@@ -138,7 +142,10 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = []
     if operation.lists is not None:
-        limit = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+        default, most = (DEFAULT_LIMIT, MAX_LIMIT)
+        if operation.has_long_pages:
+            default = most = MOST_FILES
+        limit = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
         order = {"type": "string", "enum": ["asc", "desc"], "default": "desc"}
         cursor = id_schema(operation.lists, may_be_empty=True)
         parameters += [
@@ -157,7 +164,10 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
         words = {"type": "string", "minLength": 1, "maxLength": MAX_QUERY_CHARACTERS}
         text = "Words, all of which a message has; those in quotes as they stand."
         parameters.append({**_query("q", words, text), "required": True})
-    if operation.answers is None:
+    if operation.has_purpose:
+        purposes = msgspec.json.schema(AnyPurpose)
+        parameters.append(_query("purpose", {"type": "string", **purposes}, "Only these."))
+    if operation.is_stream:
         text = "The number of the event behind which the stream begins; wins over the header."
         parameters.append(_query("starting_after", {"type": "integer", "minimum": 0}, text))
     if operation.has_include:
@@ -183,7 +193,7 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
         key = {"type": "string", "maxLength": 255}
         text = "Sent again within 24 hours with the same request, the first answer comes again."
         parameters.append(_header("Idempotency-Key", key, text))
-    if operation.answers is None:
+    if operation.is_stream:
         text = "The id of the last event that arrived: the stream begins behind it."
         parameters.append(_header("Last-Event-ID", {"type": "integer", "minimum": 0}, text))
     if operation.locks:
@@ -205,7 +215,9 @@ def _answer(operation: Operation) -> dict[str, Any]:
     if operation.answers is not None:
         name = operation.answers.__name__
         content = _json(_ref(_list_name(name) if operation.lists else name))
-    if operation.streams or operation.answers is None:
+    if operation.downloads:
+        content = {kind.decode(): _binary() for kind in CONTENT_TYPES}
+    if operation.streams or operation.is_stream:
         content["text/event-stream"] = {"schema": _ref("StreamEvent")}
     return {"description": operation.summary, "content": content}
 
@@ -214,7 +226,7 @@ def _refusals(operation: Operation) -> dict[str, Any]:
     is_post = operation.method == "POST"
     names_something = "{" in operation.path or operation.lists or operation.streams
     came = {
-        400: operation.is_beta,
+        400: operation.is_beta or operation.path.startswith(("/files", "/uploads")),
         401: operation.needs_key,
         403: operation.needs_key,
         404: names_something,
@@ -235,6 +247,25 @@ def _refusals(operation: Operation) -> dict[str, Any]:
 
 def _error(description: str) -> dict[str, Any]:
     return {"description": description, "content": _json(_ref(ErrorBody.__name__))}
+
+
+def _form(operation: Operation) -> dict[str, Any]:
+    """A form: the fields of an object are written as `name[key]`, and one of them is a file."""
+    assert operation.asks is not None
+    schema = msgspec.json.schema_components([operation.asks], ref_template=REF)[1][
+        operation.asks.__name__
+    ]
+    schema["properties"][operation.file_field] = _binary()["schema"]
+    encoding = {
+        name: {"style": "deepObject", "explode": True}
+        for name, kind in schema["properties"].items()
+        if "anyOf" in kind
+    }
+    return {"multipart/form-data": {"schema": schema, "encoding": encoding}}
+
+
+def _binary() -> dict[str, Any]:
+    return {"schema": {"type": "string", "format": "binary"}}
 
 
 def _json(schema: Schema) -> dict[str, Any]:

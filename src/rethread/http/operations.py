@@ -11,6 +11,7 @@ from msgspec import Struct
 from rethread.contract import Deleted, ModelObject, ModelPage, Prefix
 from rethread.contract import Request as Asked
 from rethread.contract.assistants import Assistant, CreateAssistant, ModifyAssistant
+from rethread.contract.files import CreateFile, File
 from rethread.contract.messages import CreateMessage, Message, ModifyMessage
 from rethread.contract.runs import (
     CreateRun,
@@ -21,6 +22,14 @@ from rethread.contract.runs import (
 )
 from rethread.contract.steps import Step
 from rethread.contract.threads import CreateThread, ModifyThread, SearchResult, Thread
+from rethread.contract.uploads import (
+    AddUploadPart,
+    CancelUpload,
+    CompleteUpload,
+    CreateUpload,
+    Upload,
+    UploadPart,
+)
 
 
 class About(Struct, frozen=True):
@@ -57,7 +66,7 @@ class Operation(NamedTuple):
     id: str
     route: str
     summary: str
-    answers: type[Struct] | None  # None: an event stream and nothing else
+    answers: type[Struct] | None  # None: an event stream and nothing else, or bytes
     asks: type[Asked] | None = None
     lists: Prefix | None = None
     streams: bool = False  # an event stream instead, where the body says `stream`
@@ -65,6 +74,10 @@ class Operation(NamedTuple):
     has_run_id: bool = False
     has_metadata: bool = False
     has_search: bool = False
+    has_purpose: bool = False
+    has_long_pages: bool = False
+    file_field: str | None = None  # what it asks is a form, with a file in this field
+    downloads: bool = False
     is_extension: bool = False  # OpenAI never had it
     locks: bool = False  # refused or held while a run holds the thread
 
@@ -79,6 +92,11 @@ class Operation(NamedTuple):
         return self.route.split(" ")[1]
 
     @property
+    def is_stream(self) -> bool:
+        """Whether it answers an event stream and nothing else."""
+        return self.answers is None and not self.downloads
+
+    @property
     def is_beta(self) -> bool:
         """Whether the OpenAI-Beta header is looked at."""
         return self.path.startswith(("/assistants", "/threads"))
@@ -86,13 +104,15 @@ class Operation(NamedTuple):
     @property
     def needs_key(self) -> bool:
         """Whether it is answered to the holder of a key only."""
-        return self.is_beta or self.path.startswith("/models")
+        return self.is_beta or self.path.startswith(("/files", "/models", "/uploads"))
 
 
 A: Final = "/assistants/{assistant_id}"
 T: Final = "/threads/{thread_id}"
 M: Final = f"{T}/messages/{{message_id}}"
 R: Final = f"{T}/runs/{{run_id}}"
+F: Final = "/files/{file_id}"
+U: Final = "/uploads/{upload_id}"
 
 # The ids of OpenAI's operations are spelled as theirs, so that generated clients agree.
 OPERATIONS: Final = (
@@ -195,6 +215,46 @@ OPERATIONS: Final = (
         asks=SubmitToolOutputs,
         streams=True,
     ),
+    Operation(
+        "listFiles",
+        "GET /files",
+        "List the project's files",
+        File,
+        lists="file",
+        has_purpose=True,
+        has_long_pages=True,
+    ),
+    Operation(
+        "createFile", "POST /files", "Upload a file", File, asks=CreateFile, file_field="file"
+    ),
+    Operation("retrieveFile", f"GET {F}", "Retrieve a file", File),
+    Operation("deleteFile", f"DELETE {F}", "Delete a file", Deleted),
+    Operation(
+        "downloadFile", f"GET {F}/content", "Download what a file holds", None, downloads=True
+    ),
+    Operation(
+        "createUpload",
+        "POST /uploads",
+        "Begin to upload a file in parts",
+        Upload,
+        asks=CreateUpload,
+    ),
+    Operation(
+        "addUploadPart",
+        f"POST {U}/parts",
+        "Add a part to an upload",
+        UploadPart,
+        asks=AddUploadPart,
+        file_field="data",
+    ),
+    Operation(
+        "completeUpload",
+        f"POST {U}/complete",
+        "Make a file of the parts of an upload",
+        Upload,
+        asks=CompleteUpload,
+    ),
+    Operation("cancelUpload", f"POST {U}/cancel", "Cancel an upload", Upload, asks=CancelUpload),
     Operation("listModels", "GET /models", "List the models and aliases", ModelPage),
     Operation("retrieveModel", "GET /models/{model}", "Retrieve a model", ModelObject),
     Operation("getRoot", "GET /", "Tell what answers here", About),

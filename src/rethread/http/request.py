@@ -28,6 +28,7 @@ class Options(NamedTuple):
 
     max_body_bytes: int = 64 * 1024 * 1024
     max_file_bytes: int = 512 * 1024 * 1024
+    max_upload_bytes: int = 8 * 1024 * 1024 * 1024
     ignore_unknown_fields: bool = False
     allow_anonymous: bool = False
     on_active_run: OnActiveRun = "reject"

@@ -7,7 +7,7 @@ none. All lead here.
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from rethread.http import assistants, files, health, messages, models, runs, threads
+from rethread.http import assistants, files, health, messages, models, runs, threads, uploads
 from rethread.http.request import Handler
 
 
@@ -59,6 +59,10 @@ ROUTES: Final = (
     Route("GET", "/files/{file_id}", files.retrieve, is_beta=False),
     Route("DELETE", "/files/{file_id}", files.delete, is_beta=False),
     Route("GET", "/files/{file_id}/content", files.content, is_beta=False),
+    Route("POST", "/uploads", uploads.create, is_beta=False),
+    Route("POST", "/uploads/{upload_id}/parts", uploads.add_part, is_beta=False, streams_body=True),
+    Route("POST", "/uploads/{upload_id}/complete", uploads.complete, is_beta=False),
+    Route("POST", "/uploads/{upload_id}/cancel", uploads.cancel, is_beta=False),
     Route("GET", "/models", models.list_all, is_beta=False),
     Route("GET", "/models/{model}", models.retrieve, is_beta=False),
     Route("GET", "/", health.about, needs_key=False, is_beta=False),
