@@ -87,18 +87,6 @@ CREATE TABLE ingestions (
 CREATE INDEX ingestions_waiting ON ingestions (urgent DESC, number) WHERE claimed = 0;
 CREATE INDEX ingestions_of_store ON ingestions (store_id);
 
--- Pieces of the files' texts. start: the place of the first character in the file's text.
-CREATE TABLE chunks (
-    number {serial},
-    store_id TEXT NOT NULL,
-    file_number BIGINT NOT NULL,
-    position BIGINT NOT NULL,
-    start BIGINT NOT NULL,
-    page BIGINT,
-    body {bytes} NOT NULL
-);
-CREATE UNIQUE INDEX chunks_of_file ON chunks (file_number, position);
-
 -- What is still to be cleaned away in small writes: the files of stores that were deleted or
 -- have expired, and the chunks of files that are gone.
 CREATE TABLE purged_stores (

@@ -1,0 +1,107 @@
+"""The keyword index of the chunks: which chunks of a store have a word, and how much it says there.
+
+A word is kept once for a chunk, under a name that begins with a mark of its store and with its
+weight there, in four steps: so a search reads the lists of its own stores and of nobody else, and
+adds up BM25 from the lists alone. The steps take the length of the chunk into account as it was
+when it was indexed; how rare a word is in the stores is counted at each search.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final, Literal
+
+import msgspec
+
+from rethread.store.statements import Statement
+
+Dialect = Literal["sqlite", "postgresql"]
+
+# BM25's two constants, and the usual length, in words, of a chunk of 800 tokens.
+SATURATION: Final = 1.2
+LENGTH_COUNTS: Final = 0.75
+USUAL_WORDS: Final = 500
+# From where on a word's weight in a chunk, which is between 0 and 1, is of the next step; and
+# what a weight of each step counts as.
+STEPS: Final = (0.40, 0.57, 0.74)
+WEIGHTS: Final = (0.30, 0.48, 0.66, 0.84)
+LETTERS: Final = "abcd"
+
+# differs: SQLite has the words in a table of their own kind, PostgreSQL in a column.
+ADD: Final = {
+    "sqlite": "INSERT INTO chunk_words (rowid, words) VALUES ($1, $2)",
+    "postgresql": """
+INSERT INTO chunk_words (number, words)
+SELECT CAST(pair ->> 0 AS BIGINT), CAST(pair ->> 1 AS TSVECTOR)
+  FROM json_array_elements(CAST($1 AS JSON)) AS pairs (pair)
+ON CONFLICT (number) DO UPDATE SET words = excluded.words
+""",
+}
+# SQLite keeps no words of a chunk: it has to be told which ones it has under that number.
+FORGET: Final = "INSERT INTO chunk_words (chunk_words, rowid, words) VALUES ('delete', $1, $2)"
+FORGET_RANGE: Final = "DELETE FROM chunk_words WHERE number BETWEEN $1 AND $2"
+
+
+def adding(
+    dialect: Dialect, store_id: str, chunks: Iterable[tuple[int, Sequence[str]]]
+) -> list[Statement]:
+    """Statements that index chunks: number and words of each."""
+    indexed = [(number, names(store_id, words)) for number, words in chunks]
+    if dialect == "sqlite":
+        return [Statement(ADD[dialect], number, " ".join(each)) for number, each in indexed]
+    pairs = [(number, " ".join(f"'{name}'" for name in each)) for number, each in indexed]
+    return [Statement(ADD[dialect], msgspec.json.encode(pairs).decode())]
+
+
+def forgetting(
+    dialect: Dialect, store_id: str, chunks: Sequence[tuple[int, Sequence[str]]]
+) -> list[Statement]:
+    """Statements that take chunks of one file, which follow each other, out of the index."""
+    if not chunks:
+        return []
+    if dialect == "sqlite":
+        return [
+            Statement(FORGET, number, " ".join(names(store_id, words))) for number, words in chunks
+        ]
+    return [Statement(FORGET_RANGE, chunks[0][0], chunks[-1][0])]
+
+
+def names(store_id: str, words: Sequence[str]) -> list[str]:
+    """What the index has for a chunk of these words."""
+    mark = store_mark(store_id)
+    slowness = SATURATION * (1 - LENGTH_COUNTS + LENGTH_COUNTS * len(words) / USUAL_WORDS)
+    letters = _letters(slowness)
+    return [
+        f"{mark}{letters[min(count, len(letters) - 1)]}_{word}"
+        for word, count in Counter(words).items()
+    ]
+
+
+def names_of_word(store_id: str, word: str) -> list[str]:
+    """The names under which a word may be in the index, from the lightest to the heaviest."""
+    mark = store_mark(store_id)
+    return [f"{mark}{letter}_{word}" for letter in LETTERS]
+
+
+@lru_cache(maxsize=1024)
+def store_mark(store_id: str) -> str:
+    """Of two stores that have the same one, each would read the other's lists too, in vain."""
+    return hashlib.sha256(store_id.encode()).hexdigest()[:8]
+
+
+def rarity(found: int, total: int) -> float:
+    """How much a word says that so many of all chunks have."""
+    return math.log(1 + (max(found, total) - found + 0.5) / (found + 0.5))
+
+
+def _letters(slowness: float) -> str:
+    """The letters of the steps by how often a word comes, up to where there is no higher one."""
+    letters = LETTERS[0]
+    for count in range(1, 1000):
+        weight = count / (count + slowness)
+        letters += LETTERS[sum(weight >= step for step in STEPS)]
+        if letters[-1] == LETTERS[-1]:
+            break
+    return letters

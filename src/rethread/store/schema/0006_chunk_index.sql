@@ -1,0 +1,47 @@
+-- Pieces of the files' texts. number: the file's, times 2^20, plus the piece's place in its file,
+-- so that a file's chunks are a range. start: the place of its first character in the text.
+-- only: sqlite
+CREATE TABLE chunks (
+    number INTEGER PRIMARY KEY,
+    start BIGINT NOT NULL,
+    page BIGINT,
+    body BLOB NOT NULL
+);
+-- only: postgresql
+CREATE TABLE chunks (
+    number BIGINT PRIMARY KEY,
+    start BIGINT NOT NULL,
+    page BIGINT,
+    body BYTEA NOT NULL
+);
+
+-- Files of which the index has chunks, and how many.
+CREATE TABLE indexed_files (
+    file_number BIGINT PRIMARY KEY,
+    store_id TEXT NOT NULL,
+    chunks BIGINT NOT NULL
+);
+CREATE INDEX indexed_files_of_store ON indexed_files (store_id, chunks);
+
+-- The words of the chunks as store/chunk_words.py has made them, with spaces between them: this
+-- tokenizer divides there and nowhere else. rowid is the chunk's number. Only which chunks have
+-- a word is kept.
+-- only: sqlite
+CREATE VIRTUAL TABLE chunk_words USING fts5 (
+    words, content = '', detail = none, columnsize = 0, tokenize = "ascii tokenchars '_'"
+);
+-- only: postgresql
+CREATE TABLE chunk_words (
+    number BIGINT PRIMARY KEY,
+    words TSVECTOR NOT NULL
+);
+-- only: postgresql
+CREATE INDEX chunk_words_by_word ON chunk_words USING GIN (words);
+
+-- Normalised vectors, as little-endian 32-bit numbers. PostgreSQL has a table for each embedder
+-- instead, which is made when one is configured: store/chunk_vectors.py.
+-- only: sqlite
+CREATE TABLE chunk_vectors (
+    number INTEGER PRIMARY KEY,
+    vector BLOB NOT NULL
+);
