@@ -3,7 +3,8 @@
     RethreadError
     ├── Invalid          the request breaks the contract; `param` names the field, `code` the rule
     ├── NotFound         no such object, or none in this project
-    │   └── NoSuchFile       the same of a file, in OpenAI's other words
+    │   ├── NoSuchFile       the same of a file, in OpenAI's other words
+    │   └── NotInStore       a file that is not in this vector store
     ├── Forgotten        what belongs to an object is not kept any longer
     ├── UnknownModel     no such model, at the model server or as an alias
     ├── Conflict         well-formed, but the object's state refuses it now
@@ -68,6 +69,15 @@ class NoSuchFile(NotFound):
 
     def __init__(self, id: str) -> None:
         RethreadError.__init__(self, f"No such File object: {shortened(id)}")
+
+
+class NotInStore(NotFound):
+    """A file that there may be, but not in this vector store."""
+
+    def __init__(self, file_id: str, store_id: str) -> None:
+        RethreadError.__init__(
+            self, f"No file found with id '{shortened(file_id)}' in vector store '{store_id}'."
+        )
 
 
 class Forgotten(RethreadError):

@@ -1,7 +1,8 @@
 -- Vector stores and what is in them. A store's counts, status and size are those of its files.
 -- embedder: what made the vectors of its chunks, or '' where it has none. expires_after is in
--- days, and NULL with expires_at for never. A store whose time is over stays so. body is what
--- stands in no column: its name and the like.
+-- days, and NULL with expires_at for never. A store whose time is over stays so; emptied says
+-- that what was read for it is being cleaned away. body is what stands in no column: its name
+-- and the like.
 CREATE TABLE vector_stores (
     number {serial},
     id {key},
@@ -10,11 +11,13 @@ CREATE TABLE vector_stores (
     last_active_at BIGINT NOT NULL,
     expires_after BIGINT,
     expires_at BIGINT,
+    emptied BIGINT NOT NULL DEFAULT 0,
     embedder TEXT NOT NULL DEFAULT '',
     body {bytes} NOT NULL
 );
 CREATE INDEX vector_stores_by_project ON vector_stores (project, number);
-CREATE INDEX vector_stores_expiring ON vector_stores (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX vector_stores_expiring ON vector_stores (expires_at)
+    WHERE expires_at IS NOT NULL AND emptied = 0;
 
 -- A file in a store. number is given once and never again, so that the chunks of a file that was
 -- taken out and added again are told apart. Chunks are found only where status is completed.
