@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import multiprocessing
 import secrets
-import signal
 import socket
 import sys
 import time
@@ -27,20 +25,21 @@ from rethread.http.deliveries import Deliveries
 from rethread.http.guard import Guard
 from rethread.http.keys import KeyRing
 from rethread.http.request import Options, Services
-from rethread.http.server import Server, new_server
+from rethread.http.server import new_server
 from rethread.http.stopping import Stop, turn_away
 from rethread.providers import Provider
 from rethread.providers.chat import ChatCompletions
 from rethread.providers.demo import Demo
 from rethread.runs.commands import Dispatch
 from rethread.runs.driver import Engine
+from rethread.signals import Stopping
 from rethread.store import keys
 from rethread.store.database import Database, latest_version, open_database, version
 from rethread.store.events import EventLog
 from rethread.store.folder import held
 from rethread.store.keys import CreatedKey, KeyInfo
 from rethread.store.servers import Server as Process
-from rethread.supervisor import HURRY, supervise
+from rethread.supervisor import supervise
 from rethread.workers import Workers
 
 __all__ = ["CreatedKey", "KeyInfo", "create_key", "list_keys", "revoke_key", "serve"]
@@ -126,7 +125,7 @@ async def _serve(
             stack.enter_context(held(settings.data_dir))
         db = await stack.enter_async_context(_database(settings))
         await _check_closed_to_strangers(settings, db)
-        blobs = open_blobs(settings.data_dir, None)
+        blobs = open_blobs(settings.data_dir, settings.files)
         stack.push_async_callback(blobs.close)
         provider = _provider(settings)
         stack.push_async_callback(provider.aclose)
@@ -148,13 +147,13 @@ async def _serve(
             is_socket_shared=shared is not None,
         )
         await workers.start()
-        stopping = _Stopping(server, workers, grace_seconds=settings.shutdown_grace_seconds)
+        stopping = Stopping(server, workers, grace_seconds=settings.shutdown_grace_seconds)
         asyncio.get_running_loop().run_in_executor(None, tokens.count, "warm up")
         if shared is None:
             await _greet(settings, listening, db)
         fields = {"seconds": round(time.monotonic() - started, 3)}
         logger.info("listening", extra={"fields": fields})
-        probing = asyncio.create_task(_probe(settings, provider))
+        probing = asyncio.create_task(_probe(settings, provider, blobs))
         stack.callback(probing.cancel)
         await server.serve(sockets=[listening])
         await stopping.stop_workers()
@@ -278,6 +277,8 @@ def _services(
 def _options(settings: Settings) -> Options:
     return Options(
         max_body_bytes=settings.max_body_bytes,
+        max_file_bytes=settings.max_file_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
         ignore_unknown_fields=settings.ignore_unknown_fields,
         on_active_run=settings.on_active_run,
         active_run_wait_seconds=settings.active_run_wait_seconds,
@@ -301,8 +302,13 @@ async def _readiness(settings: Settings, db: Database) -> Mapping[str, Any]:
     return {"status": status, "store": problem or "ok", "model_server": model_server}
 
 
-async def _probe(settings: Settings, provider: Provider) -> None:
-    """Warn of a model server that is away, before a run has to fail for it."""
+async def _probe(settings: Settings, provider: Provider, blobs: Blobs) -> None:
+    """Warn of a store or a model server that is away, before a request or a run fails for it."""
+    try:
+        await blobs.check()
+    except Unavailable as problem:
+        fields = {"place": blobs.place, "reason": problem.reason}
+        logger.warning("store of files does not answer", extra={"fields": fields})
     try:
         await provider.models()
     except Unavailable as problem:
@@ -351,54 +357,3 @@ async def _greet(settings: Settings, listening: socket.socket, db: Database) -> 
         ),
         flush=True,
     )
-
-
-class _Stopping:
-    """Has the first signal stop the server when its runs are done, the second one at once."""
-
-    def __init__(self, server: Server, workers: Workers, *, grace_seconds: float) -> None:
-        self._server = server
-        self._workers = workers
-        self._grace_seconds = grace_seconds
-        self._until: float | None = None
-        loop = asyncio.get_running_loop()
-        supervisor = multiprocessing.parent_process()
-        if supervisor is None:
-            loop.add_signal_handler(signal.SIGTERM, self._heed)
-            loop.add_signal_handler(signal.SIGINT, self._heed)
-        else:
-            # Whoever stops a service may tell all its processes, and the supervisor passes that
-            # on: it counts once. A process that has lost its supervisor goes too.
-            loop.add_signal_handler(signal.SIGTERM, self._begin)
-            loop.add_signal_handler(HURRY, self._hurry)
-            loop.add_reader(supervisor.sentinel, self._heed_end, supervisor.sentinel)
-
-    async def stop_workers(self) -> None:
-        """Return when the runs are done, handed back after the grace, or after a second signal."""
-        left = (self._until or 0.0) - time.monotonic()
-        await self._workers.stop(grace_seconds=max(0.0, left))
-
-    def _heed_end(self, sentinel: int) -> None:
-        asyncio.get_running_loop().remove_reader(sentinel)
-        self._begin()
-
-    def _heed(self) -> None:
-        if self._until is None:
-            self._begin()
-        else:
-            self._hurry()
-
-    def _hurry(self) -> None:
-        self._server.hurry()
-        self._workers.hurry()
-
-    def _begin(self) -> None:
-        if self._until is not None:
-            return
-        self._until = time.monotonic() + self._grace_seconds
-        self._server.should_exit = True
-        self._workers.begin_to_leave()
-        # Other servers go on with them while the last requests here are answered.
-        asyncio.get_running_loop().call_later(self._grace_seconds, self._workers.hurry)
-        fields = {"runs": self._workers.driving, "grace_seconds": self._grace_seconds}
-        logger.info("stopping, at once on a second signal", extra={"fields": fields})

@@ -176,6 +176,22 @@ def _folder() -> Kind:
     return Kind("a folder", read, "DIR")
 
 
+def _files_place() -> Kind:
+    folder = _folder()
+
+    def read(raw: object) -> str:
+        if not isinstance(raw, str) or "://" not in raw:
+            return str(folder.read(raw))
+        parts = urlsplit(raw.strip())
+        if parts.scheme != "s3" or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError
+        if parts.username is not None or parts.port is not None or not raw.isprintable():
+            raise ValueError
+        return raw.strip().rstrip("/")
+
+    return Kind("a folder, or s3://bucket/prefix", read, "DIR|URL")
+
+
 def _patterns(value: Kind) -> Kind:
     def read(raw: object) -> Mapping[str, object]:
         if not isinstance(raw, Mapping):
@@ -301,6 +317,13 @@ class Settings:
     max_body_bytes: Annotated[
         int, _listening(_whole(1024, 2**40, placeholder="BYTES"), "Largest request body.")
     ] = 64 * 1024 * 1024
+    max_file_bytes: Annotated[
+        int, _listening(_whole(1, 2**40, placeholder="BYTES"), "Largest file in one request.")
+    ] = 512 * 1024 * 1024
+    max_upload_bytes: Annotated[
+        int,
+        _listening(_whole(1, 2**40, placeholder="BYTES"), "Largest file that comes in parts."),
+    ] = 8 * 1024 * 1024 * 1024
     ignore_unknown_fields: Annotated[
         bool,
         _listening(_switch(), "Pass over request fields that the API doesn't have: no 400."),
@@ -457,6 +480,14 @@ class Settings:
             "Longest wait for a PostgreSQL that does not answer; then a request gets a 503.",
         ),
     ] = 10.0
+    files: Annotated[
+        str | None,
+        _keeping(
+            _files_place(),
+            "Where the content of files is kept: a folder, or s3://bucket/prefix.",
+            shown="`files` in the data folder",
+        ),
+    ] = None
     log_format: Annotated[
         LogFormat, _keeping(_choice(LogFormat), "Lines for people or for machines.")
     ] = "text"

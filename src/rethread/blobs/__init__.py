@@ -34,5 +34,8 @@ class Blobs(Protocol):
     async def delete(self, name: str) -> None:
         """Have nothing under that name, also not the beginning of a write that was cut short."""
 
+    async def check(self) -> None:
+        """Unavailable if nothing could be kept now."""
+
     async def close(self) -> None:
         """Let go."""

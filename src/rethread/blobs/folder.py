@@ -70,6 +70,10 @@ class Folder:
         path = self._place_of(name)
         await self._do(partial(_remove, path))
 
+    async def check(self) -> None:
+        """Unavailable if the folder has gone."""
+        await self._do(self._path.stat)
+
     async def close(self) -> None:
         """End the threads."""
         await asyncio.to_thread(self._threads.shutdown)

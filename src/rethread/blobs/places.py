@@ -1,16 +1,27 @@
-"""Which store a setting names: a folder, or a bucket at an S3-compatible service."""
+"""Which store a setting names: a folder, or a bucket of an S3-compatible service."""
 
+import os
 from pathlib import Path
 from typing import Final
 
 from rethread.blobs import Blobs
 from rethread.blobs.folder import Folder
+from rethread.errors import Misconfigured
 
 FOLDER_NAME: Final = "files"
+BUCKET: Final = "s3://"
 
 
-def open_blobs(data_dir: Path, url: str | None) -> Blobs:
-    """The store of that URL, or the folder within the data folder; Misconfigured without it."""
-    if url is None:
-        return Folder(data_dir / FOLDER_NAME)
-    raise NotImplementedError(url)
+def open_blobs(data_dir: Path, place: str | None) -> Blobs:
+    """The store at that place, or in the folder's own `files`; Misconfigured if it can't be."""
+    if place is None or not place.startswith(BUCKET):
+        return Folder(Path(place) if place else data_dir / FOLDER_NAME)
+    try:
+        # Its library comes with an extra, and costs the others nothing.
+        from rethread.blobs.s3 import bucket_at  # noqa: PLC0415
+    except ModuleNotFoundError as problem:
+        raise Misconfigured(
+            f"{place} needs a package that is not installed: pip install 'rethread[s3]'"
+        ) from problem
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return bucket_at(place, endpoint=endpoint)
