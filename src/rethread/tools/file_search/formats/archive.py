@@ -21,6 +21,7 @@ MOST_BYTES: Final = 256 * 1024 * 1024  # unpacked, all parts together
 HIGHEST_RATIO: Final = 200  # of unpacked to packed; 10 to 50 is usual for XML
 FREE_BYTES: Final = 16 * 1024 * 1024  # to unpack whatever the ratio
 PIECE_BYTES: Final = 64 * 1024
+COMPOUND: Final = bytes.fromhex("D0CF11E0A1B11AE1")  # what programs wrap around encrypted files
 ENCRYPTED: Final = 1  # a bit of a part's flags
 
 
@@ -109,10 +110,15 @@ def opened(path: Path, *, needs: str, extension: str) -> Iterator[Archive]:
         with zipfile.ZipFile(path) as file:
             archive = Archive(file)
             if needs not in archive:
-                raise Unreadable("invalid_file", f"This is no {extension} file: it lacks {needs}.")
+                raise Unreadable(
+                    "invalid_file", f"A {extension} file was expected: this lacks {needs}."
+                )
             yield archive
     except zipfile.BadZipFile as error:
-        raise Unreadable("invalid_file", f"This is no {extension} file, or damaged.") from error
+        with path.open("rb") as other:
+            is_encrypted = other.read(len(COMPOUND)) == COMPOUND
+        why = "is encrypted, or of an old format" if is_encrypted else "is none, or damaged"
+        raise Unreadable("invalid_file", f"A {extension} file was expected: this {why}.") from error
 
 
 class _Links(Handler):

@@ -30,19 +30,23 @@ def read(path: Path, extension: str) -> Document:
             archive.feed(STYLES, styles)
         blocks = Blocks()
         blocks.begin_page()
-        archive.feed(MAIN, _Body(blocks, styles.levels))
+        archive.feed(MAIN, _Body(blocks, styles))
         for notes in NOTES:
             if notes in archive:
-                archive.feed(notes, _Body(blocks, {}))
+                archive.feed(notes, _Body(blocks, styles))
         document = blocks.document()
         return document if len(document.pages) > 1 else document._replace(pages=())
 
 
 class _Styles(Handler):
-    """Which styles are headings: their names are the same in every language, their ids not."""
+    """Which styles are headings, and which are lists.
+
+    The names of headings are the same in every language, their ids are not.
+    """
 
     def __init__(self) -> None:
         self.levels: dict[str, int] = {}
+        self.lists: set[str] = set()
         self._style = ""
 
     def begin(self, name: str, attributes: Mapping[str, str]) -> None:
@@ -54,11 +58,13 @@ class _Styles(Handler):
                 self.levels[self._style] = int(heading.group(1))
             elif named.lower() == "title":
                 self.levels[self._style] = 1
+        elif name == "numPr":
+            self.lists.add(self._style)
 
 
 class _Body(Handler):
-    def __init__(self, blocks: Blocks, levels: Mapping[str, int]) -> None:
-        self._blocks, self._levels = blocks, levels
+    def __init__(self, blocks: Blocks, styles: _Styles) -> None:
+        self._blocks, self._styles = blocks, styles
         self._text: list[str] = []
         self._cells: list[list[str]] = []
         self._level, self._is_item = 0, False
@@ -81,7 +87,9 @@ class _Body(Handler):
 
     def _mark(self, name: str, attributes: Mapping[str, str]) -> None:
         if name == "pStyle":
-            self._level = self._levels.get(attributes.get("val", ""), 0)
+            style = attributes.get("val", "")
+            self._level = self._styles.levels.get(style, 0)
+            self._is_item = style in self._styles.lists
         elif name == "numPr":
             self._is_item = True
         elif name == "lastRenderedPageBreak":

@@ -37,6 +37,7 @@ class _Body(Handler):
         self._blocks = blocks
         self._paragraphs: list[list[str]] = []  # a note's stands within another
         self._levels: list[int] = []
+        self._notes: list[str] = []
         self._cells: list[list[str]] = []
         self._left_out = self._open_cells = self._items = 0
 
@@ -77,7 +78,9 @@ class _Body(Handler):
             self._cells = []
 
     def _end_paragraph(self, text: str, level: int) -> None:
-        if self._open_cells:
+        if self._paragraphs:
+            self._notes.append(text)
+        elif self._open_cells:
             self._cells[-1].append(text.strip())
         elif level:
             self._blocks.heading(level, text)
@@ -85,3 +88,7 @@ class _Body(Handler):
             self._blocks.item(text)
         else:
             self._blocks.paragraph(text)
+        if not self._paragraphs:
+            for note in self._notes:
+                self._blocks.paragraph(note)
+            self._notes = []
