@@ -37,7 +37,10 @@ JOINED_JAMO: Final = ("\u1160", "\u11ff")  # the vowels and ends that complete a
 
 def words_of(text: str) -> list[str]:
     """The words of a text, in order."""
-    return [word[:MAX_WORD_CHARACTERS] for word in _folded(text).split()]
+    words = _folded(text).split()
+    if max(map(len, words), default=0) <= MAX_WORD_CHARACTERS:  # as good as always
+        return words
+    return [word[:MAX_WORD_CHARACTERS] for word in words]
 
 
 def phrases_of(query: str) -> list[Phrase]:

@@ -1,5 +1,6 @@
 """How a document's text is divided: what always holds, and where it is cut."""
 
+from array import array
 from bisect import bisect_left
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from rethread import tokens
 from rethread.store.words import words_of
 from rethread.tools.file_search.chunking import Chunk, chunked
 from rethread.tools.file_search.documents import Document, Kind, Unreadable
+from rethread.tools.file_search.reach import reach
 
 ROOT: Final = Path(__file__).parents[3]
 KINDS: Final[tuple[Kind, ...]] = (
@@ -61,22 +63,30 @@ def test_chunks_are_slices_within_the_budget_that_cover_all_that_is_written(
 
 @settings(max_examples=100, deadline=None)
 @given(text=texts)
-def test_the_tokens_in_front_of_a_boundary_are_those_of_the_text_in_front(text: str) -> None:
-    places, counts = tokens.boundaries(text, most_tokens=10**6) or ([], [])
-    assert places[0] == counts[0] == 0
-    assert places[-1] == len(text)
-    assert counts[-1] == tokens.count(text)
-    assert list(places) == sorted(set(places))
-    assert list(counts) == sorted(set(counts))
+def test_so_many_tokens_reach_so_far(text: str) -> None:
+    places = reach(text, most_tokens=10**6)
+    assert places is not None
+    assert len(places) - 1 == tokens.count(text)
+    assert list(places) == sorted(places)
+    encoded = array("I", tokens.encoded(text))
+    for number, place in enumerate(places):
+        front = b"".join(map(tokens.spelled, encoded[:number]))
+        assert text[:place] == front.decode(errors="ignore") or number > bisect_left(places, place)
+
+
+@given(text=st.text())
+def test_what_looks_like_no_text_is_text(text: str) -> None:
+    assert tokens.count(f"{text}<|endoftext|>") > tokens.count(text) + 2
 
 
 def test_prose_overlaps_about_as_asked_and_ends_with_sentences() -> None:
     text = " ".join(f"This is the sentence with the number {number}." for number in range(2000))
     chunks = divided(text, most=800, overlap=400)
-    places, counts = tokens.boundaries(text, most_tokens=10**6) or ([], [])
+    places = reach(text, most_tokens=10**6)
+    assert places is not None
     for earlier, later in pairwise(chunks):
         end = earlier.start + len(earlier.text)
-        shared = counts[bisect_left(places, end)] - counts[bisect_left(places, later.start)]
+        shared = bisect_left(places, end) - bisect_left(places, later.start)
         assert 300 <= shared <= 400
         assert earlier.text.endswith(".")
         assert tokens.count(earlier.text) > 780

@@ -8,12 +8,13 @@ tokens as asked.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rethread.store.words import words_of
-from rethread.tokens import Boundaries, boundaries, count
+from rethread.tokens import count
 from rethread.tools.file_search.documents import Document, Kind, Unreadable
+from rethread.tools.file_search.reach import reach
 
 MOST_TOKENS: Final = 5_000_000  # of a file; OpenAI's limit too
 LONGEST_TOKEN_BYTES: Final = 4  # of one character: so many tokens it may have
@@ -53,10 +54,10 @@ class Chunk(NamedTuple):
 
 def chunked(document: Document, *, max_tokens: int, overlap_tokens: int) -> Iterator[Chunk]:
     """The chunks in order; what is only white space is in none. Unreadable if it is too long."""
-    between = boundaries(document.text, most_tokens=MOST_TOKENS)
-    if between is None:
+    places = reach(document.text, most_tokens=MOST_TOKENS)
+    if places is None:
         raise Unreadable("invalid_file", f"The file has more than {MOST_TOKENS} tokens of text.")
-    division = _Division(document, between, max_tokens, overlap_tokens)
+    division = _Division(document, places, max_tokens, overlap_tokens)
     for start, end in division.spans():
         text = document.text[start:end]
         if not text.isspace():
@@ -72,10 +73,9 @@ def _page(document: Document, start: int, text: str) -> int | None:
 
 class _Division:
     def __init__(
-        self, document: Document, between: Boundaries, max_tokens: int, overlap_tokens: int
+        self, document: Document, places: Sequence[int], max_tokens: int, overlap_tokens: int
     ) -> None:
-        self._text = document.text
-        self._places, self._tokens = between
+        self._text, self._places = document.text, places
         self._max, self._overlap = max_tokens, overlap_tokens
         self._cuts = CUTS[document.kind]
         is_markdown = document.kind == "markdown"
@@ -103,7 +103,7 @@ class _Division:
             excess = count(self._text[start:end]) - self._max
             if excess <= 0:
                 return end
-            room = min(room, self._tokens_between(start, end)) - excess
+            room = min(room, self._tokens(end) - self._tokens(start)) - excess
 
     def _next_start(self, start: int, end: int) -> int:
         if self._overlap == 0:
@@ -129,18 +129,16 @@ class _Division:
         return bisect_right(self._fences, place) % 2 == 1
 
     def _is_between_tokens(self, place: int) -> bool:
-        return self._places[bisect_left(self._places, place)] == place
+        return self._places[self._tokens(place)] == place
 
-    def _tokens_between(self, start: int, end: int) -> int:
-        first, last = bisect_left(self._places, start), bisect_left(self._places, end)
-        return self._tokens[last] - self._tokens[first]
+    def _tokens(self, place: int) -> int:
+        """How many are in front of it."""
+        return bisect_left(self._places, place)
 
     def _reach(self, start: int, room: int) -> int:
         """The last place with at most so many tokens in front of it, from `start` on."""
-        first = self._tokens[bisect_left(self._places, start)]
-        return self._places[bisect_right(self._tokens, first + room) - 1]
+        return self._places[min(self._tokens(start) + room, len(self._places) - 1)]
 
     def _back(self, end: int, room: int) -> int:
-        """The first place with at most so many tokens behind it, up to `end`."""
-        last = self._tokens[bisect_left(self._places, end)]
-        return self._places[bisect_left(self._tokens, last - room)]
+        """The first place with about so many tokens behind it, up to `end`."""
+        return self._places[max(self._tokens(end) - room, 0)]
