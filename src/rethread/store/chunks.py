@@ -43,6 +43,13 @@ ON CONFLICT (number) DO UPDATE
 }
 INDEXED = "SELECT chunks FROM indexed_files WHERE file_number = $1"
 TEXTS = "SELECT start, body FROM chunks WHERE number BETWEEN $1 AND $2 ORDER BY number"
+FOUND = """
+SELECT chunks.number, files.store_id, files.file_id, files.filename, files.attributes,
+       chunks.body, chunks.page, chunks.start
+  FROM {pairs_of}(CAST($1 AS {json})) AS wanted
+  JOIN chunks ON chunks.number = CAST(wanted.key AS BIGINT)
+  JOIN vector_store_files AS files ON files.number = CAST(wanted.value AS BIGINT)
+"""
 PURGED = """
 SELECT purged_files.file_number, COALESCE(indexed_files.store_id, '')
   FROM purged_files
@@ -79,7 +86,7 @@ def adding(
 
     CPU work of some 100 µs a chunk: for many, in a thread.
     """
-    first = _first(file_number) + first_position
+    first = range_of(file_number)[0] + first_position
     rows = [
         (number, chunk.start, chunk.page, chunk.text) for number, chunk in enumerate(chunks, first)
     ]
@@ -93,8 +100,14 @@ def adding(
         Statement(NOTE, file_number, store_id, first_position + len(chunks)),
         *_adding(db, rows),
         *chunk_words.adding(db.dialect, store_id, words),
-        *chunk_vectors.adding(db, store_id, vectors),
+        *chunk_vectors.adding(db, vectors),
     ]
+
+
+def range_of(file_number: int) -> tuple[int, int]:
+    """The first and the last number that a file's chunks can have."""
+    first = file_number << FILE_BITS
+    return first, first + CHUNKS_A_FILE - 1
 
 
 async def count(db: Database, file_number: int) -> int:
@@ -105,9 +118,34 @@ async def count(db: Database, file_number: int) -> int:
 
 async def texts(db: Database, file_number: int) -> list[tuple[int, str]]:
     """Where each chunk begins in its file's text, and its text, in order."""
-    first = _first(file_number)
-    rows = await db.read(TEXTS, first, first + CHUNKS_A_FILE - 1)
+    first, last = range_of(file_number)
+    rows = await db.read(TEXTS, first, last)
     return [(start, body.decode()) for start, body in rows]
+
+
+class FoundChunk(NamedTuple):
+    """A chunk with the file that it is from; `attributes` are JSON."""
+
+    number: int
+    store_id: str
+    file_id: str
+    filename: str
+    attributes: bytes
+    text: str
+    page: int | None
+    start: int
+
+
+async def found(db: Database, numbers: Sequence[int]) -> list[FoundChunk]:
+    """These chunks, in any order; without those that have gone."""
+    wanted = {str(number): str(number >> FILE_BITS) for number in numbers}
+    rows = await db.read(FOUND, msgspec.json.encode(wanted).decode())
+    return [
+        FoundChunk(
+            number, store_id, file_id, filename, bytes(attributes), bytes(body).decode(), *place
+        )
+        for number, store_id, file_id, filename, attributes, body, *place in rows
+    ]
 
 
 async def forget_some(db: Database) -> bool:
@@ -128,10 +166,6 @@ async def forget_file(db: Database, store_id: str, file_number: int) -> None:
     await db.write(Statement(FORGET_FILE, file_number))
 
 
-def _first(file_number: int) -> int:
-    return file_number << FILE_BITS
-
-
 def _adding(db: Database, rows: Sequence[Row]) -> list[Statement]:
     if db.dialect == "sqlite":
         return [
@@ -143,8 +177,8 @@ def _adding(db: Database, rows: Sequence[Row]) -> list[Statement]:
 
 async def _forget(db: Database, store_id: str, file_number: int) -> bool:
     """Whether there were chunks, some of which are gone now."""
-    first = _first(file_number)
-    rows = await db.read(OLDEST, first, first + CHUNKS_A_FILE - 1)
+    first, last = range_of(file_number)
+    rows = await db.read(OLDEST, first, last)
     if not rows:
         return False
     chunks = await asyncio.to_thread(_with_words, rows)

@@ -21,7 +21,7 @@ CREATE TABLE indexed_files (
     store_id TEXT NOT NULL,
     chunks BIGINT NOT NULL
 );
-CREATE INDEX indexed_files_of_store ON indexed_files (store_id, chunks);
+CREATE INDEX indexed_files_of_store ON indexed_files (store_id, file_number, chunks);
 
 -- The words of the chunks as store/chunk_words.py has made them, with spaces between them: this
 -- tokenizer divides there and nowhere else. rowid is the chunk's number. Only which chunks have

@@ -1,0 +1,108 @@
+"""What fits a query best: asks the index for words and for vectors, and has `ranking` put together.
+
+It knows of numbers alone: of stores that may be searched, chunks, and scores. It needs numpy, so
+it is loaded when something is first searched for.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from rethread.store import chunk_lists
+from rethread.store.chunk_lists import NONE, Numbers
+from rethread.store.chunk_words import names_of_word
+from rethread.store.database import Database
+from rethread.store.near import Index, Near
+from rethread.store.words import words_of
+from rethread.tools.file_search.ranking import Hits, best_of_each, by_words, fused
+
+MOST_WORDS: Final = 64  # of a query; of a longer one the first
+LONGEST_LIST: Final = 50_000  # of one word, store and weight: a longer one says next to nothing
+CANDIDATES: Final = 100  # of words and of vectors each, beside what is asked for
+
+
+class Weights(NamedTuple):
+    """How much vectors and words count for a score."""
+
+    vectors: float
+    words: float
+
+
+BALANCED: Final = Weights(vectors=0.5, words=0.5)
+
+
+async def find(
+    db: Database,
+    index: Index | None,
+    files: Mapping[str, Numbers],
+    queries: Sequence[str],
+    vectors: Sequence[bytes],
+    *,
+    weights: Weights,
+    limit: int,
+) -> Hits:
+    """The best chunks of these files, by store, for any of the queries, in order.
+
+    `vectors` are those of the queries, or none.
+    """
+    most = limit + CANDIDATES
+    uses_vectors = index is not None and bool(vectors) and weights.vectors > 0
+    uses_words = weights.words > 0 or not uses_vectors
+    words, near = await asyncio.gather(
+        _by_words(db, files, queries if uses_words else ()),
+        index.nearest(files, vectors, limit=most) if index and uses_vectors else _nothing(),
+    )
+    if not uses_vectors:
+        found = [hits.best(limit) for hits in words]
+    elif not uses_words:
+        found = [_scored(each) for each in near]
+    else:
+        assert index is not None
+        found = []
+        for hits, nearest, vector in zip(words, near, vectors, strict=True):
+            more = await index.cosines(hits.best(most).numbers, [vector])
+            found.append(_together(hits, [nearest, *more], weights))
+    return best_of_each(found).best(limit)
+
+
+def _together(words: Hits, near: Sequence[Near], weights: Weights) -> Hits:
+    """Chunks that were found by words or by vectors, each with the score that it has by both."""
+    by_vectors = best_of_each([_scored(each) for each in near])
+    by_the_words = Hits(by_vectors.numbers, words.scores_of(by_vectors.numbers))
+    return fused([(by_vectors, weights.vectors), (by_the_words, weights.words)])
+
+
+def _scored(near: Near) -> Hits:
+    return Hits(near.numbers, np.clip(near.cosines, 0.0, 1.0))
+
+
+async def _nothing() -> list[Near]:
+    return []
+
+
+async def _by_words(
+    db: Database, files: Mapping[str, Numbers], queries: Sequence[str]
+) -> list[Hits]:
+    """For each query the chunks of these files that have some of its words."""
+    if not queries:
+        return []
+    counts = await asyncio.gather(*(chunk_lists.count(db, store_id) for store_id in files))
+    return [await _by_words_of(db, files, query, sum(counts)) for query in queries]
+
+
+async def _by_words_of(db: Database, files: Mapping[str, Numbers], query: str, total: int) -> Hits:
+    words = list(dict.fromkeys(words_of(query)))[:MOST_WORDS]
+    names = [name for word in words for store in files for name in names_of_word(store, word)]
+    lists = await chunk_lists.lists(db, names, most=LONGEST_LIST)
+    if not any(numbers is not None and len(numbers) for numbers in lists):
+        lists = await chunk_lists.lists(db, names, most=LONGEST_LIST, may_be_cut=True)
+    allowed = np.concatenate([NONE, *files.values()])
+
+    def scored() -> Hits:
+        size = len(names) // len(words) if words else 1
+        by_word = [lists[start : start + size] for start in range(0, len(lists), size)]
+        return by_words(by_word, total=total).of_files(allowed)
+
+    return await asyncio.to_thread(scored)
