@@ -13,6 +13,7 @@ from rethread.store.database import Database
 from rethread.store.events import EventLog
 from rethread.store.leases import Lease
 from rethread.store.servers import Server
+from rethread.tools.file_search.ingesting import Ingesting
 from rethread.workers import Workers
 
 
@@ -29,9 +30,11 @@ def new_workers(db: Database, *, max_concurrent_runs: int) -> Workers:
         count_tokens=len,
         clock=time.time,
     )
+    library: Any = None
     return Workers(
         engine,
         Server("server_a", "here"),
+        Ingesting(library, server="server_a", most=1),
         max_concurrent_runs=max_concurrent_runs,
         event_retention_seconds=3600,
     )

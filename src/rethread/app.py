@@ -40,6 +40,9 @@ from rethread.store.folder import held
 from rethread.store.keys import CreatedKey, KeyInfo
 from rethread.store.servers import Server as Process
 from rethread.supervisor import supervise
+from rethread.tools.file_search.ingest import Library
+from rethread.tools.file_search.ingesting import Ingesting
+from rethread.tools.file_search.reader import Reader
 from rethread.workers import Workers
 
 __all__ = ["CreatedKey", "KeyInfo", "create_key", "list_keys", "revoke_key", "serve"]
@@ -49,6 +52,7 @@ logger = logging.getLogger("rethread")
 # A thread that has waited for the disk asks for the interpreter back. At Python's 5 ms, a busy
 # event loop lets every commit and every read wait that long.
 SWITCH_SECONDS: Final = 0.0005
+FILES_A_PROCESS: Final = 8  # at once: while some are parsed, others are written
 
 
 def serve(settings: Settings) -> int:
@@ -132,7 +136,9 @@ async def _serve(
         listening = shared or _listen(settings)
         stack.callback(listening.close)
         log = EventLog(db)
-        workers = _workers(settings, db, blobs, log, provider, _place(listening, index))
+        library = _library(settings, db, blobs)
+        stack.push_async_callback(library.reader.aclose)
+        workers = _workers(settings, library, log, provider, _place(listening, index))
         deliveries, stop = Deliveries(), Stop()
         guard = Guard(
             _services(settings, db, blobs, log, provider, workers.dispatch, stop),
@@ -202,17 +208,22 @@ def _place(listening: socket.socket, index: int | None) -> Process:
     return Process(id=secrets.token_hex(8), home=home)
 
 
+def _library(settings: Settings, db: Database, blobs: Blobs) -> Library:
+    reader = Reader(
+        processes=settings.ingestion_processes,
+        timeout_seconds=settings.parse_timeout_seconds,
+        memory_bytes=settings.parse_memory_mib * 1024 * 1024,
+    )
+    return Library(db, blobs, reader)
+
+
 def _workers(
-    settings: Settings,
-    db: Database,
-    blobs: Blobs,
-    log: EventLog,
-    provider: Provider,
-    server: Process,
+    settings: Settings, library: Library, log: EventLog, provider: Provider, server: Process
 ) -> Workers:
+    db = library.db
     engine = Engine(
         db=db,
-        blobs=blobs,
+        blobs=library.blobs,
         log=log,
         provider=provider,
         resolve_model=settings.model_for,
@@ -220,9 +231,11 @@ def _workers(
         count_tokens=tokens.count,
         clock=db.now,
     )
+    most = settings.ingestion_processes * FILES_A_PROCESS
     return Workers(
         engine,
         server,
+        Ingesting(library, server=server.id, most=most),
         max_concurrent_runs=settings.max_concurrent_runs,
         event_retention_seconds=settings.event_retention_hours * 3600,
     )

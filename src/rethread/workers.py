@@ -18,20 +18,25 @@ from rethread.runs.driver import Engine, drive
 from rethread.store import (
     answers,
     blobs,
+    chunks,
     events,
     files,
+    ingestions,
     leases,
     pages,
+    purged_stores,
     runs,
     search,
     servers,
     threads,
     uploads,
+    vector_stores,
 )
 from rethread.store.database import Database, Statement
 from rethread.store.leases import Lease
 from rethread.store.runs import StoredRun
-from rethread.store.servers import Server
+from rethread.store.servers import Server, Taken
+from rethread.tools.file_search.ingesting import Ingesting
 
 logger = logging.getLogger("rethread.workers")
 
@@ -56,12 +61,14 @@ class Workers:
         self,
         engine: Engine,
         server: Server,
+        ingesting: Ingesting,
         *,
         max_concurrent_runs: int,
         event_retention_seconds: float,
     ) -> None:
         self._engine = engine
         self._server = server
+        self._ingesting = ingesting
         self._max_concurrent_runs = max_concurrent_runs
         self._event_retention_seconds = event_retention_seconds
         self._driving: set[asyncio.Task[None]] = set()
@@ -85,19 +92,20 @@ class Workers:
     async def start(self) -> None:
         """Take up what an earlier process left, then work until stopped."""
         if self._is_alone:
-            count = await leases.release_all(self.db)
+            taken = Taken(await leases.release_all(self.db), await ingestions.release_all(self.db))
             await blobs.abandon_all(self.db)
         else:
-            count = len(await servers.join(self.db, self._server))
+            taken = await servers.join(self.db, self._server)
             self._beating = [asyncio.create_task(self._keep_alive())]
-        if count:
-            logger.info("runs taken up again", extra={"fields": {"count": count}})
+        _log_taken(logging.INFO, "taken up again", taken)
         self._loops = [asyncio.create_task(self._claim_for_ever())]
+        self._loops += [asyncio.create_task(self._ingesting.run())]
         self._loops += [asyncio.create_task(self._repeat(chore)) for chore in CHORES]
 
     def begin_to_leave(self) -> None:
         """Leave what waits in the queue to other servers, where there are some that stay."""
         self._is_leaving = True
+        self._ingesting.begin_to_leave()
         if not self._is_alone:
             self._server = self._server.leaving
             self._beating.append(asyncio.create_task(self._beat()))
@@ -109,11 +117,13 @@ class Workers:
         if self._driving:
             await asyncio.wait(self._driving, timeout=grace_seconds)
         await _cancel(list(self._driving))
+        await self._ingesting.stop()
         await _cancel(self._beating)  # not before: others would take over what is under way
         if not self._is_alone:
             with suppress(RethreadError):  # a database that is away learns it by our silence
                 await servers.leave(self.db, self._server)
                 self.db.notify(leases.TOPIC)
+                self.db.notify(ingestions.TOPIC)
 
     @property
     def _is_alone(self) -> bool:
@@ -168,9 +178,11 @@ class Workers:
             await servers.beat(self.db, self._server)
 
     async def _take_over(self) -> None:
-        if taken := await servers.take_back(self.db):
-            logger.warning("runs taken over", extra={"fields": {"count": len(taken)}})
+        taken = await servers.take_back(self.db)
+        if any(taken):
+            _log_taken(logging.WARNING, "taken over", taken)
             self.db.notify(leases.TOPIC)
+            self.db.notify(ingestions.TOPIC)
 
     @contextmanager
     def dispatch(self) -> Iterator[Driver | None]:
@@ -292,6 +304,18 @@ class Workers:
         await blobs.taken_away(self.db, names)
         return bool(names)
 
+    async def empty_expired_stores(self) -> bool:
+        """Begin to clean away what was read for vector stores whose time is over."""
+        return await vector_stores.empty_expired(self.db)
+
+    async def purge_stores(self) -> bool:
+        """Clean away what was in vector stores that are gone."""
+        return await purged_stores.purge_some(self.db)
+
+    async def purge_chunks(self) -> bool:
+        """Clean away what was read of files that are in their store no more."""
+        return await chunks.forget_some(self.db)
+
     async def forget_answers(self) -> bool:
         """Drop the answers of old idempotency keys, and old tombstones."""
         await answers.forget(self.db, now=self.now())
@@ -307,9 +331,18 @@ CHORES: Final = (
     Chore("expire files", 1, Workers.expire_files),
     Chore("expire uploads", 30, Workers.expire_uploads),
     Chore("take blobs away", 2, Workers.take_blobs_away),
+    Chore("empty expired vector stores", 30, Workers.empty_expired_stores),
+    Chore("purge vector stores", 2, Workers.purge_stores),
+    Chore("purge chunks", 2, Workers.purge_chunks),
     Chore("forget events", 600, Workers.forget_events),
     Chore("forget answers and tombstones", 600, Workers.forget_answers),
 )
+
+
+def _log_taken(level: int, how: str, taken: Taken) -> None:
+    for what, count in taken._asdict().items():
+        if count:
+            logger.log(level, f"{what} {how}", extra={"fields": {"count": count}})
 
 
 def _log_failure(event: str, problem: Exception, **fields: str) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from rethread.contract.vector_stores import LastError
 from rethread.store.database import Database, Statement
 
+ANY = "SELECT 1 FROM ingestions WHERE claimed = 0 LIMIT 1"
 # A number at once: a commit for each would cost more than many a file.
 CLAIM = """
 UPDATE ingestions SET claimed = 1, fence = fence + 1, server = $1
@@ -75,13 +76,10 @@ class Wanted(NamedTuple):
     blob: str | None
 
 
-def rest_topic(store_id: str) -> str:
-    """What is notified when a file of the store is read, or fails, or goes."""
-    return f"read:{store_id}"
-
-
 async def claim(db: Database, *, server: str, most: int) -> list[Reading]:
     """Some of the files whose turn it is."""
+    if not await db.read(ANY):
+        return []
     rows = await db.write(Statement(CLAIM, server, most))
     return [Reading(*row) for row in sorted(rows)]
 

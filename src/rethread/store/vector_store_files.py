@@ -172,6 +172,11 @@ class Group(NamedTuple):
         return _json({file.id: file.filename.replace("\0", "\ufffd") for file in self.files})
 
 
+def ingested_topic(store_id: str) -> str:
+    """What is notified when a file of the store comes to rest: read, failed, or gone."""
+    return f"ingested:{store_id}"
+
+
 def taking_in(store_id: str, groups: Iterable[Group], *, now: int) -> list[Statement]:
     """The check that a store is in use and has room for the files; it is a use of the store."""
     file_ids = {file.id: "" for group in groups for file in group.files}

@@ -1,0 +1,228 @@
+"""Reads one file for a vector store: the reading as a list of steps you can read aloud.
+
+    look what is wanted → read it into chunks → embed and write them, some at a time → let go
+
+Every write is a reader's who was not replaced; the last one makes the file `completed` and is
+the one with which its chunks are found. What may pass is tried again, from where it got to.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from rethread.blobs import Blobs
+from rethread.contract.vector_stores import LastError
+from rethread.errors import Missing, ModelError, Unavailable
+from rethread.providers.embeddings import Embedder
+from rethread.store import chunks, ingestions, vector_store_files
+from rethread.store.chunks import IndexedChunk
+from rethread.store.database import Database
+from rethread.store.ingestions import Reading, Wanted
+from rethread.store.vector_store_files import ingested_topic
+from rethread.tools.file_search.reader import Chunk, Reader, Unreadable
+
+logger = logging.getLogger("rethread.files")
+
+MOST_ATTEMPTS: Final = 4  # a file whose server goes away that often may be why it does
+PAUSE_SECONDS: Final = 1.0  # before the second attempt; each time twice as long
+CHUNKS_A_WRITE: Final = 64
+LET_GO: Final = (
+    "The server stopped several times while it read this file: the file may be why it did."
+)
+NO_CONTENT: Final = "The content of this file is not where the server keeps it."
+
+
+class Library(NamedTuple):
+    """What every reading needs; without an embedder, stores are searched by words alone."""
+
+    db: Database
+    blobs: Blobs
+    reader: Reader
+    embedder: Embedder | None = None
+
+
+class Outcome(NamedTuple):
+    """How a reading ended: with how many chunks, or why not."""
+
+    chunks: int = 0
+    error: LastError | None = None
+
+
+class Replaced(Exception):
+    """Somebody else reads this file now, or nobody wants it any more."""
+
+
+class Passing(Exception):
+    """What stood in the way may have gone when the file is read again."""
+
+    def __init__(self, error: LastError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+async def ingest(library: Library, reading: Reading) -> None:
+    """Bring the file to rest, or back into the queue for another attempt."""
+    began = time.monotonic()
+    wanted = await ingestions.wanted(library.db, reading)
+    if wanted is None or wanted.blob is None:
+        await _drop(library.db, reading, wanted)
+        return
+    try:
+        outcome = await _outcome(library, reading, wanted, wanted.blob)
+    except Replaced:
+        return
+    except Passing as problem:
+        await _try_again(library.db, reading, wanted, problem, began)
+        return
+    _tell(library.db, wanted, outcome, began)
+
+
+async def _outcome(library: Library, reading: Reading, wanted: Wanted, blob: str) -> Outcome:
+    """The file at rest, and how it got there; Replaced, or Passing."""
+    try:
+        if reading.crashes >= MOST_ATTEMPTS:
+            raise Unreadable("server_error", LET_GO)
+        embedder = _embedder(library, wanted)
+        found = await _read(library, wanted, blob)
+        done = await _done(library.db, reading, wanted, found) if reading.fence > 1 else 0
+        await _index(library.db, reading, wanted, found, embedder=embedder, done=done)
+    except Unreadable as problem:
+        error = LastError(problem.code, problem.message)
+        if not await ingestions.fail(library.db, reading, error):
+            raise Replaced from None
+        return Outcome(error=error)
+    return Outcome(chunks=len(found))
+
+
+async def _read(library: Library, wanted: Wanted, blob: str) -> list[Chunk]:
+    """The file's chunks."""
+    try:
+        async with library.blobs.local(blob) as path:
+            return await library.reader.read(
+                path,
+                wanted.filename,
+                max_tokens=wanted.max_chunk_tokens,
+                overlap_tokens=wanted.overlap_tokens,
+            )
+    except Missing:
+        raise Unreadable("server_error", NO_CONTENT) from None
+    except Unavailable as problem:
+        raise Passing(LastError("server_error", problem.message)) from problem
+    except Unreadable as problem:
+        if problem.code == "server_error":
+            raise Passing(LastError(problem.code, problem.message)) from problem
+        raise
+
+
+async def _done(db: Database, reading: Reading, wanted: Wanted, found: Sequence[Chunk]) -> int:
+    """How many chunks an earlier reader got to; none if a newer program reads the file anew."""
+    count = await chunks.count(db, reading.file_number)
+    if count == 0:
+        return 0
+    texts = await chunks.texts(db, reading.file_number)
+    if texts == [(chunk.start, chunk.text) for chunk in found[:count]]:
+        return count
+    await chunks.forget_file(db, wanted.store_id, reading.file_number)
+    return 0
+
+
+async def _index(
+    db: Database,
+    reading: Reading,
+    wanted: Wanted,
+    found: Sequence[Chunk],
+    *,
+    embedder: Embedder | None,
+    done: int,
+) -> None:
+    """Write the chunks, some at a time, from the first that is not written yet."""
+    size = sum(len(chunk.text.encode()) for chunk in found)
+    size += len(found) * embedder.dimensions * 4 if embedder else 0
+    while True:
+        some = found[done : done + CHUNKS_A_WRITE]
+        indexed = await _embedded(some, embedder)
+        also = chunks.adding(db, wanted.store_id, reading.file_number, done, indexed)
+        done += len(some)
+        if done >= len(found):
+            if not await ingestions.complete(db, reading, usage_bytes=size, also=also):
+                raise Replaced
+            return
+        if not await db.write(ingestions.holding(reading), *also):
+            raise Replaced
+
+
+async def _embedded(some: Sequence[Chunk], embedder: Embedder | None) -> list[IndexedChunk]:
+    """The chunks with their vectors, if there is somebody who makes them."""
+    vectors: Sequence[bytes | None] = [None] * len(some)
+    if embedder is not None and some:
+        try:
+            vectors = await embedder.embed([chunk.text for chunk in some])
+        except ModelError as problem:
+            error = LastError("server_error", f"No embeddings: {problem.message}")
+            if _is_final(problem):
+                raise Unreadable(error.code, error.message) from problem
+            raise Passing(error) from problem
+    return [
+        IndexedChunk(chunk.text, chunk.start, chunk.page, chunk.words, vector)
+        for chunk, vector in zip(some, vectors, strict=True)
+    ]
+
+
+def _is_final(problem: ModelError) -> bool:
+    """Whether the embeddings' server would say the same again."""
+    return problem.reason.startswith("status 4") and problem.reason != "status 429"
+
+
+def _embedder(library: Library, wanted: Wanted) -> Embedder | None:
+    """Who makes the store's vectors; Unreadable where that is not who the server has."""
+    if not wanted.embedder:
+        return None
+    mine = library.embedder
+    if mine is None or mine.name != wanted.embedder:
+        now = f"uses {mine.name}" if mine else "makes none"
+        raise Unreadable(
+            "server_error",
+            f"This vector store's embeddings were made by {wanted.embedder}, and the server {now} "
+            "now. Run `rethread reindex`, then add the file again.",
+        )
+    return mine
+
+
+async def _try_again(
+    db: Database, reading: Reading, wanted: Wanted, problem: Passing, began: float
+) -> None:
+    """Give the file back after a pause; fail it where that was tried often enough."""
+    if reading.crashes + 1 >= MOST_ATTEMPTS:
+        if await ingestions.fail(db, reading, problem.error):
+            _tell(db, wanted, Outcome(error=problem.error), began)
+        return
+    fields = {"store": wanted.store_id, "file": wanted.file_id, "attempt": reading.crashes + 1}
+    logger.warning("file not read yet", extra={"fields": fields})
+    await asyncio.sleep(PAUSE_SECONDS * 2**reading.crashes)
+    await ingestions.release(db, reading, after_crash=True)
+    db.notify(ingestions.TOPIC)
+
+
+async def _drop(db: Database, reading: Reading, wanted: Wanted | None) -> None:
+    """Let go of a file that nobody wants, or that was deleted while it was being added."""
+    await ingestions.drop(db, reading)
+    if wanted is not None:
+        await db.write(*vector_store_files.forgetting_file(wanted.file_id, now=int(db.now())))
+        db.notify(ingested_topic(wanted.store_id))
+
+
+def _tell(db: Database, wanted: Wanted, outcome: Outcome, began: float) -> None:
+    """Wake those who wait for the file, and write its line in the log: never its name."""
+    db.notify(ingested_topic(wanted.store_id))
+    fields: dict[str, str | int] = {
+        "store": wanted.store_id,
+        "file": wanted.file_id,
+        "status": "failed" if outcome.error else "completed",
+        "ms": round((time.monotonic() - began) * 1000),
+        "chunks": outcome.chunks,
+    }
+    if outcome.error:
+        fields["code"] = outcome.error.code
+    logger.info("file read", extra={"fields": fields})

@@ -1,0 +1,98 @@
+"""What goes into a vector store: new stores, and files that are added, as parts of a write.
+
+Nothing is written here: whoever makes a thread with a store in it writes both, or neither.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from rethread.contract import new_id
+from rethread.contract.vector_stores import (
+    CreateVectorStore,
+    FileToAdd,
+    StoreBody,
+    sizes_of,
+)
+from rethread.errors import NoSuchFile
+from rethread.store import files, vector_store_files, vector_stores
+from rethread.store.database import Database, Statement
+from rethread.store.vector_store_files import Group
+
+
+class NewStore(NamedTuple):
+    """A store that is to be written; `ingestions.TOPIC` is to be notified afterwards."""
+
+    id: str
+    statements: list[Statement]
+
+
+async def new_store(
+    db: Database,
+    project: str,
+    asked: CreateVectorStore,
+    *,
+    embedder: str,
+    now: int,
+    is_urgent: bool = False,
+) -> NewStore:
+    """A store with its files in it; NoSuchFile if the project does not have one of them.
+
+    `embedder` names what makes its vectors. An urgent store is filled before others.
+    """
+    store_id = new_id("vs")
+    body = StoreBody(name=asked.name, description=asked.description, metadata=asked.metadata or {})
+    days = asked.expires_after.days if asked.expires_after else None
+    to_add = [
+        FileToAdd(file_id=file_id, chunking_strategy=asked.chunking_strategy)
+        for file_id in asked.file_ids or []
+    ]
+    statements = [
+        vector_stores.adding(project, store_id, body, days=days, embedder=embedder, now=now)
+    ]
+    for group in await _groups(db, project, to_add):
+        statements += vector_store_files.adding(
+            store_id, group, now=now, is_new=True, is_urgent=is_urgent
+        )
+    return NewStore(store_id, statements)
+
+
+async def adding_files(
+    db: Database,
+    project: str,
+    store_id: str,
+    to_add: Sequence[FileToAdd],
+    *,
+    now: int,
+    is_urgent: bool = False,
+) -> list[Statement]:
+    """The statements that put files into a store, NoSuchFile where there is none.
+
+    The first of them check that the store is usable and has room; where its write is refused,
+    `vector_store_files.refusal` says why.
+    """
+    groups = await _groups(db, project, to_add)
+    statements = vector_store_files.taking_in(store_id, groups, now=now)
+    for group in groups:
+        statements += vector_store_files.adding(store_id, group, now=now, is_urgent=is_urgent)
+    return statements
+
+
+async def _groups(db: Database, project: str, to_add: Sequence[FileToAdd]) -> list[Group]:
+    """The files, those together that are added in the same way."""
+    found = await files.many(db, project, [each.file_id for each in to_add])
+    groups: dict[bytes, Group] = {}
+    seen: set[str] = set()
+    for each in to_add:
+        if each.file_id not in found:
+            raise NoSuchFile(each.file_id)
+        if each.file_id in seen:
+            continue
+        seen.add(each.file_id)
+        sizes = sizes_of(each.chunking_strategy)
+        attributes = each.attributes or {}
+        way = msgspec.json.encode((sizes, attributes))
+        group = groups.setdefault(way, Group([], sizes, attributes))
+        groups[way] = group._replace(files=[*group.files, found[each.file_id]])
+    return list(groups.values())
