@@ -274,7 +274,7 @@ async def test_a_finished_answer_may_end_inside_a_record(server: ModelServer) ->
 async def test_a_finished_answer_is_not_held_up_by_a_silent_server(
     server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rethread.providers.chat.AFTER_FINISH_SECONDS", 0.01)
+    monkeypatch.setattr("rethread.providers.answers.AFTER_FINISH_SECONDS", 0.01)
     server.replies.append(text("Hi").then(Gate(), after=2))
     async with connected(server) as provider:
         assert words(await read(provider)) == ["Hi"]

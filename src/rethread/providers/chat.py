@@ -1,40 +1,41 @@
 """Any server that speaks chat completions, over HTTP: one streamed call, and the list of models.
 
-The socket and the clock are here; what the bytes say is in `chat_stream`, what a failure means
-in `upstream_errors`. The rule: a call is tried again only while nobody has heard any of it.
+The socket and the clock are here; what the bytes say is in `chat_stream`, how they are read in
+`answers`, what a failure means in `upstream_errors`. The rule: a call is tried again only while
+nobody has heard any of it.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any, Final, Literal
 
 import aiohttp
 import msgspec
-from aiohttp.http_exceptions import ContentEncodingError
 from msgspec import Struct
 
 from rethread.contract.chat import ChatRequest, Chunk
 from rethread.errors import ModelError, Unavailable
 from rethread.providers import upstream_errors
+from rethread.providers.answers import (
+    CUT,
+    Attempts,
+    error_body,
+    failure_of,
+    is_success,
+    next_piece,
+    refusal,
+    whole_answer,
+)
 from rethread.providers.chat_stream import Records, chunks_of_completion
-from rethread.providers.connections import Connections
-from rethread.providers.upstream_errors import LONGEST_OBEYED_WAIT_SECONDS, AttemptError
+from rethread.providers.connections import Connections, headers_for
+from rethread.providers.upstream_errors import AttemptError
 
 TokenLimitField = Literal["max_tokens", "max_completion_tokens"]
 
-# With the answer complete only the usage and [DONE] are missing: not worth a run's time.
-AFTER_FINISH_SECONDS: Final = 2.0
 # The body's end follows [DONE] at once; read, it lets the connection serve the next call.
 AFTER_DONE_SECONDS: Final = 0.1
-CUT: Final = "The model server's stream stopped in the middle of the answer."
-NO_ANSWER: Final = "The model server closed the connection without an answer."
-UNREADABLE: Final = "The model server's answer can't be read."
 MODELS_TIMEOUT_SECONDS: Final = 10.0
-LONGEST_ERROR_BODY_BYTES: Final = 64 * 1024
-LONGEST_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 
 class _Model(Struct, frozen=True):
@@ -70,12 +71,11 @@ class ChatCompletions:
     ) -> None:
         self._api_key = api_key
         self._stall_timeout_seconds = stall_timeout_seconds
-        self._max_attempts = max_attempts
-        self._backoff_seconds = backoff_seconds
+        self._attempts = Attempts(max_attempts, backoff_seconds)
         self._token_limit_field = token_limit_field
         self._connections = Connections(
             base_url=base_url,
-            headers=_headers(api_key, is_azure=api_version is not None),
+            headers=headers_for(api_key, is_azure=api_version is not None),
             parameters={"api-version": api_version} if api_version is not None else {},
             connect_timeout_seconds=connect_timeout_seconds,
             stall_timeout_seconds=stall_timeout_seconds,
@@ -103,7 +103,7 @@ class ChatCompletions:
                 if failure.refuses_stream_options and asks_for_usage:
                     asks_for_usage = False
                     continue
-                wait_seconds = None if is_heard else self._wait_seconds(failure, attempt)
+                wait_seconds = None if is_heard else self._attempts.wait_seconds(failure, attempt)
                 if wait_seconds is None:
                     raise self._told(failure.error) from error
             await asyncio.sleep(wait_seconds)
@@ -116,9 +116,9 @@ class ChatCompletions:
                 asyncio.timeout(MODELS_TIMEOUT_SECONDS),
                 self._connections.call("GET", "models") as response,
             ):
-                if not _is_success(response):
-                    raise _refusal(response, await _error_body(response))
-                body = await _whole_answer(response)
+                if not is_success(response):
+                    raise refusal(response, await error_body(response))
+                body = await whole_answer(response)
             return [model.id for model in _MODELS.decode(body).data]
         except AttemptError as failure:
             told = self._told(failure.error)
@@ -156,11 +156,11 @@ class ChatCompletions:
     async def _call(self, body: bytes) -> AsyncGenerator[Chunk]:
         """One attempt; leaving it early closes the connection."""
         async with self._connections.call("POST", "chat/completions", body) as response:
-            if not _is_success(response):
-                raise _refusal(response, await _error_body(response))
+            if not is_success(response):
+                raise refusal(response, await error_body(response))
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind == "application/json":
-                for chunk in chunks_of_completion(await _whole_answer(response)):
+                for chunk in chunks_of_completion(await whole_answer(response)):
                     yield chunk
                 return
             if kind == "text/html":
@@ -172,7 +172,7 @@ class ChatCompletions:
                 )
             records = Records()
             while not records.is_done:
-                piece = await _next_piece(response, is_finished=records.is_finished)
+                piece = await next_piece(response, is_finished=records.is_finished)
                 for chunk in records.feed(piece) if piece else records.end():
                     yield chunk
                 if not piece:
@@ -180,62 +180,20 @@ class ChatCompletions:
             _check_ended(records)
             await _drain(response)
 
-    def _wait_seconds(self, failure: AttemptError, attempt: int) -> float | None:
-        """How long to wait before the next attempt; None if there shall be none."""
-        if not failure.is_retryable or attempt >= self._max_attempts:
-            return None
-        if failure.asked_wait_seconds is None:
-            return upstream_errors.backoff_seconds(attempt, base_seconds=self._backoff_seconds)
-        if failure.asked_wait_seconds > LONGEST_OBEYED_WAIT_SECONDS:
-            return None
-        return failure.asked_wait_seconds
-
     def _failure(
         self, error: AttemptError | aiohttp.ClientError | TimeoutError, *, is_heard: bool
     ) -> AttemptError:
-        """A failed attempt in our words; those of the HTTP client would not help anyone."""
-        is_retryable, reason = True, "garbage"
-        match error:
-            case AttemptError():
-                return error
-            case (
-                aiohttp.ClientConnectorError()
-                | aiohttp.ConnectionTimeoutError()
-                | aiohttp.ClientHttpProxyError()
-            ):
-                message = f"The model server at {self._connections.address} can't be reached."
-                reason = "unreachable"
-            case TimeoutError():
-                reason = "stalled"
-                message = f"The model server sent nothing for {self._stall_timeout_seconds:g} s."
-            case aiohttp.ClientPayloadError(__cause__=ContentEncodingError()):
-                message = UNREADABLE
-                is_retryable = False
-            case aiohttp.ClientResponseError():
-                message = UNREADABLE
-            case _:
-                message = CUT if is_heard else NO_ANSWER
-                reason = "cut" if is_heard else "no answer"
-        return AttemptError(ModelError(message, reason=reason), is_retryable=is_retryable)
+        return failure_of(
+            error,
+            address=self._connections.address,
+            stall_timeout_seconds=self._stall_timeout_seconds,
+            is_heard=is_heard,
+        )
 
     def _told(self, error: ModelError) -> ModelError:
         """The error as it may be shown: without the key."""
         message = upstream_errors.redacted(error.message, self._api_key)
         return ModelError(message, code=error.code, reason=error.reason)
-
-
-def _headers(api_key: str | None, *, is_azure: bool) -> dict[str, str]:
-    headers = {
-        "content-type": "application/json",
-        # Compressed tokens arrive late: they wait in the compressor for company.
-        "accept-encoding": "identity",
-        "user-agent": "rethread",
-    }
-    if api_key is not None and is_azure:
-        headers["api-key"] = api_key
-    elif api_key is not None:
-        headers["authorization"] = f"Bearer {api_key}"
-    return headers
 
 
 def _says_something(chunk: Chunk) -> bool:
@@ -249,64 +207,6 @@ def _says_something(chunk: Chunk) -> bool:
     return False
 
 
-def _is_success(response: aiohttp.ClientResponse) -> bool:
-    return HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
-
-
-def _refusal(response: aiohttp.ClientResponse, body: bytes) -> AttemptError:
-    return upstream_errors.of_status(response.status, response.headers, body, now=datetime.now(UTC))
-
-
-async def _error_body(response: aiohttp.ClientResponse) -> bytes:
-    """An error's words, as far as they arrive: the status says the most already."""
-    body = bytearray()
-    try:
-        while len(body) <= LONGEST_ERROR_BODY_BYTES and (piece := await _next_piece(response)):
-            body += piece
-    except (aiohttp.ClientError, TimeoutError):
-        pass
-    return bytes(body[:LONGEST_ERROR_BODY_BYTES])
-
-
-async def _whole_answer(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    while piece := await _next_piece(response):
-        body += piece
-        if len(body) > LONGEST_ANSWER_BYTES:
-            raise AttemptError(
-                ModelError(
-                    f"The model server's answer has more than {LONGEST_ANSWER_BYTES} bytes.",
-                    reason="too long",
-                )
-            )
-    return bytes(body)
-
-
-async def _next_piece(response: aiohttp.ClientResponse, *, is_finished: bool = False) -> bytes:
-    """All bytes that are there, or the next ones; none at the end.
-
-    An answer that is finished also ends where it breaks off or falls silent.
-    """
-    content = response.content
-    try:
-        if not is_finished:
-            return await content.readany()
-        async with asyncio.timeout(AFTER_FINISH_SECONDS):
-            return await content.readany()
-    except (aiohttp.ClientError, TimeoutError):
-        # aiohttp tells of a break before it gives what came before the break; in our order the
-        # break is told by the next call.
-        piece = content._read_nowait(-1)
-        if piece or is_finished:
-            return piece
-        raise
-    except RuntimeError as error:
-        # Its word for a connection that has gone since the last piece.
-        if is_finished:
-            return b""
-        raise aiohttp.ClientPayloadError("The connection is gone.") from error
-
-
 def _check_ended(records: Records) -> None:
     if not records.is_finished and not records.is_done:
         raise AttemptError(ModelError(CUT, reason="cut"), is_retryable=True)
@@ -315,7 +215,7 @@ def _check_ended(records: Records) -> None:
 async def _drain(response: aiohttp.ClientResponse) -> None:
     try:
         async with asyncio.timeout(AFTER_DONE_SECONDS):
-            while await _next_piece(response):
+            while await next_piece(response):
                 pass
     except (aiohttp.ClientError, TimeoutError):
         pass

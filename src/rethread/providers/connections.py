@@ -105,6 +105,21 @@ class Connections:
         return self._session
 
 
+def headers_for(api_key: str | None, *, is_azure: bool) -> dict[str, str]:
+    """What every call to a model server begins with."""
+    headers = {
+        "content-type": "application/json",
+        # Compressed tokens arrive late: they wait in the compressor for company.
+        "accept-encoding": "identity",
+        "user-agent": "rethread",
+    }
+    if api_key is not None and is_azure:
+        headers["api-key"] = api_key
+    elif api_key is not None:
+        headers["authorization"] = f"Bearer {api_key}"
+    return headers
+
+
 @contextmanager
 def _told_of_loss(response: aiohttp.ClientResponse) -> Iterator[None]:
     """Whoever reads the body hears that its connection is gone, whatever the reason.
