@@ -169,7 +169,7 @@ def _add_upkeep(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     for each, replaced in ((backup, "FILE"), (restore, "the database that is there")):
         each.add_argument("--force", action="store_true", help=f"Replace {replaced}.")
-        _add_place(each)
+        _add_place(each, "files")
 
 
 def _add_chat(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -191,9 +191,9 @@ def _add_chat(commands: "argparse._SubParsersAction[Parser]") -> None:
     parser.add_argument("--instructions", metavar="TEXT", help="What the assistant is told.")
 
 
-def _add_place(parser: argparse.ArgumentParser) -> None:
+def _add_place(parser: argparse.ArgumentParser, *more: str) -> None:
     """The settings that say where everything is kept."""
-    names = ("data_dir", "database_url")
+    names = ("data_dir", "database_url", *more)
     _add_settings(parser, [setting for setting in SETTINGS if setting.name in names])
 
 
@@ -311,7 +311,12 @@ def _backup(asked: argparse.Namespace) -> int:
     from rethread.maintenance.backup import back_up
 
     settings = _with_file(asked)
-    made = back_up(settings.data_dir, Path(asked.file), may_replace=asked.force)
+    made = back_up(
+        settings.data_dir,
+        Path(asked.file),
+        files_folder=_files_folder(settings),
+        may_replace=asked.force,
+    )
     print(f"Backed up {settings.data_dir} to {asked.file}: {made}.")
     return 0
 
@@ -320,9 +325,24 @@ def _restore(asked: argparse.Namespace) -> int:
     from rethread.maintenance.backup import restore
 
     settings = _with_file(asked)
-    made = restore(Path(asked.file), settings.data_dir, may_replace=asked.force)
+    made = restore(
+        Path(asked.file),
+        settings.data_dir,
+        files_folder=_files_folder(settings),
+        may_replace=asked.force,
+    )
     print(f"Restored {asked.file} to {settings.data_dir}: {made}.")
     return 0
+
+
+def _files_folder(settings: Settings) -> Path | None:
+    """Where the content of files is; None, and said so, for what is not in a folder."""
+    from rethread.blobs.places import folder_at
+
+    folder = folder_at(settings.data_dir, settings.files)
+    if folder is None:
+        print(f"The content of files is in {settings.files}, and not part of this.")
+    return folder
 
 
 def _move(asked: argparse.Namespace) -> int:

@@ -38,7 +38,7 @@ class Folder:
 
     async def write(self, name: str, pieces: AsyncIterator[bytes]) -> None:
         """Keep the pieces: whole and on disk when this returns, or not there at all."""
-        path = self._place_of(name)
+        path = place_of(self._path, name)
         opened = await self._do(partial(_open_part, path))
         try:
             async for piece in pieces:
@@ -50,7 +50,7 @@ class Folder:
 
     async def read(self, name: str) -> AsyncGenerator[bytes]:
         """The bytes, piece by piece."""
-        path = self._place_of(name)
+        path = place_of(self._path, name)
         opened = await self._do(lambda: path.open("rb", buffering=0))
         try:
             while piece := await self._do(lambda: opened.read(PIECE_BYTES)):
@@ -61,13 +61,13 @@ class Folder:
     @asynccontextmanager
     async def local(self, name: str) -> AsyncGenerator[Path]:
         """The file itself."""
-        path = self._place_of(name)
+        path = place_of(self._path, name)
         await self._do(path.stat)
         yield path
 
     async def delete(self, name: str) -> None:
         """Have nothing under that name."""
-        path = self._place_of(name)
+        path = place_of(self._path, name)
         await self._do(partial(_remove, path))
 
     async def check(self) -> None:
@@ -77,9 +77,6 @@ class Folder:
     async def close(self) -> None:
         """End the threads."""
         await asyncio.to_thread(self._threads.shutdown)
-
-    def _place_of(self, name: str) -> Path:
-        return self._path / name[:2] / name
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Do it in a thread. Whoever is cancelled waits for its end: it may have a file open."""
@@ -98,13 +95,19 @@ class Folder:
             raise Unavailable(f"The server cannot keep or read files now: {why}.") from problem
 
 
+def place_of(folder: Path, name: str) -> Path:
+    """The file that a blob is."""
+    return folder / name[:2] / name
+
+
+def part_of(path: Path) -> Path:
+    """What it is while it is being written."""
+    return path.with_name(f"{path.name}{PART}")
+
+
 def _open_part(path: Path) -> FileIO:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return FileIO(os.open(_part_of(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-
-def _part_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}{PART}")
+    return FileIO(os.open(part_of(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def _write_all(opened: FileIO, piece: bytes) -> None:
@@ -116,7 +119,7 @@ def _write_all(opened: FileIO, piece: bytes) -> None:
 def _finish(opened: FileIO, path: Path) -> None:
     with opened:
         _flush(opened.fileno())
-    _part_of(path).rename(path)
+    part_of(path).rename(path)
     for folder in (path.parent, path.parent.parent):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -131,7 +134,7 @@ def _give_up(opened: FileIO, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for each in (path, _part_of(path)):
+    for each in (path, part_of(path)):
         each.unlink(missing_ok=True)
 
 

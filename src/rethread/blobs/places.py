@@ -12,10 +12,19 @@ FOLDER_NAME: Final = "files"
 BUCKET: Final = "s3://"
 
 
+def folder_at(data_dir: Path, place: str | None) -> Path | None:
+    """The folder that a setting names; None where it names a bucket."""
+    if place is not None and place.startswith(BUCKET):
+        return None
+    return Path(place) if place else data_dir / FOLDER_NAME
+
+
 def open_blobs(data_dir: Path, place: str | None) -> Blobs:
     """The store at that place, or in the folder's own `files`; Misconfigured if it can't be."""
-    if place is None or not place.startswith(BUCKET):
-        return Folder(Path(place) if place else data_dir / FOLDER_NAME)
+    folder = folder_at(data_dir, place)
+    if folder is not None:
+        return Folder(folder)
+    assert place is not None
     try:
         # Its library comes with an extra, and costs the others nothing.
         from rethread.blobs.s3 import bucket_at  # noqa: PLC0415

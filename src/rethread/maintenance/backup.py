@@ -1,5 +1,7 @@
 """Backups of the SQLite file, and their way back. Not for PostgreSQL, which has its own tools.
 
+What files hold goes into the same file (`files.py`), if it lies in a folder.
+
 What is written is made whole under another name, checked, flushed and then renamed: at no moment
 does half a file stand where a whole one is looked for.
 """
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from rethread.errors import Damaged, Misconfigured, Unavailable
+from rethread.maintenance import files
 from rethread.maintenance.progress import Progress
 from rethread.store.database import FILE_NAME, latest_version
 from rethread.store.folder import held
@@ -31,13 +34,20 @@ class Copied(NamedTuple):
 
     size_bytes: int
     schema_version: int
+    kept: files.Kept | None = None
 
     def __str__(self) -> str:
-        return f"{self.size_bytes / 2**20:,.1f} MiB, checked, schema version {self.schema_version}"
+        told = f"{self.size_bytes / 2**20:,.1f} MiB, checked, schema version {self.schema_version}"
+        return f"{told}, {self.kept}" if self.kept and self.kept.contents else told
 
 
-def back_up(data_dir: Path, file: Path, *, may_replace: bool = False) -> Copied:
-    """Copy the folder's database into one file, as it stands at the start, while it is in use."""
+def back_up(
+    data_dir: Path, file: Path, *, files_folder: Path | None = None, may_replace: bool = False
+) -> Copied:
+    """Copy the folder's database into one file, as it stands at the start, while it is in use.
+
+    Along with what the files in it hold, if they lie in a folder.
+    """
     source = data_dir / FILE_NAME
     if not source.is_file():
         raise Misconfigured(f"there is no database in {data_dir}")
@@ -50,12 +60,18 @@ def back_up(data_dir: Path, file: Path, *, may_replace: bool = False) -> Copied:
             raise Misconfigured(f"{file} exists already; --force replaces it")
     with _replacing(file) as made:
         _copy(source, made, access="mode=rw", name="Backup")
+        kept = files_folder and _put_in(made, files_folder, source)
         schema_version = _check(made, "quick_check", shown=source)
-    return Copied(file.stat().st_size, schema_version)
+    return Copied(file.stat().st_size, schema_version, kept or None)
 
 
-def restore(file: Path, data_dir: Path, *, may_replace: bool = False) -> Copied:
-    """Put a backup in the database's place; nothing has changed if it is not whole."""
+def restore(
+    file: Path, data_dir: Path, *, files_folder: Path | None = None, may_replace: bool = False
+) -> Copied:
+    """Put a backup in the database's place; nothing has changed if it is not whole.
+
+    What the files in it hold goes into their folder, and nothing else stays there.
+    """
     _check_is_sqlite(file)
     with held(data_dir):
         target = data_dir / FILE_NAME
@@ -64,11 +80,42 @@ def restore(file: Path, data_dir: Path, *, may_replace: bool = False) -> Copied:
                 raise Misconfigured(f"{file} is the database itself")
             if not may_replace:
                 raise Misconfigured(f"{data_dir} holds a database already; --force replaces it")
-        with _replacing(target) as made:
-            _copy(file, made, access=_access_to_backup(file), name="Restore")
-            schema_version = _check(made, "integrity_check", shown=file)
-            _make_way(target)
-        return Copied(target.stat().st_size, schema_version)
+        new: list[Path] = []
+        try:
+            with _replacing(target) as made:
+                _copy(file, made, access=_access_to_backup(file), name="Restore")
+                schema_version = _check(made, "integrity_check", shown=file)
+                kept = files_folder and _take_out(made, files_folder, new)
+                _make_way(target)
+        except BaseException:
+            files.remove(new)
+            raise
+        if files_folder and kept is not None:
+            files.tidy(target, files_folder)
+        return Copied(target.stat().st_size, schema_version, kept or None)
+
+
+def _put_in(made: Path, folder: Path, source: Path) -> files.Kept:
+    with _shown() as progress:
+        return files.put_in(made, folder, source, progress)
+
+
+def _take_out(made: Path, folder: Path, new: list[Path]) -> files.Kept | None:
+    with _shown() as progress:
+        return files.take_out(made, folder, new, progress)
+
+
+@contextmanager
+def _shown() -> Iterator[Progress]:
+    """How far it is; whatever breaks it off, the line is left as it should be."""
+    progress = Progress()
+    try:
+        yield progress
+    except BaseException as problem:
+        progress.break_off()
+        if isinstance(problem, OSError | sqlite3.OperationalError):
+            raise Unavailable(f"cannot copy the content of files: {problem}") from problem
+        raise
 
 
 @contextmanager

@@ -70,6 +70,11 @@ class Moved(NamedTuple):
         ]
         speed = self.copied / max(self.copying_seconds, 0.001)
         checking = self.rows / max(self.verifying_seconds, 0.001)
+        if count := self.tables.get("blobs", (0, ""))[0]:
+            lines.append(
+                f"The content of {count:,} files is in no database: it stays where it is. A server "
+                "on the target must be told where, with --files, or have a copy."
+            )
         lines.append(
             f"Moved {self.rows:,} rows; both sides have the same. "
             f"Copied {speed:,.0f} rows/s, verified {checking:,.0f} rows/s."
