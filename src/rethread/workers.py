@@ -330,7 +330,7 @@ CHORES: Final = (
     Chore("index messages", 0.5, Workers.index_messages),
     Chore("expire files", 1, Workers.expire_files),
     Chore("expire uploads", 30, Workers.expire_uploads),
-    Chore("take blobs away", 2, Workers.take_blobs_away),
+    Chore("take blobs away", 1, Workers.take_blobs_away),
     Chore("empty expired vector stores", 30, Workers.empty_expired_stores),
     Chore("purge vector stores", 2, Workers.purge_stores),
     Chore("purge chunks", 2, Workers.purge_chunks),
