@@ -1,6 +1,7 @@
 """What is read out of a file of each format, and which files are refused."""
 
 import codecs
+import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ CONTRACT: Final = {
     *(".c", ".cpp", ".cs", ".css", ".doc", ".docx", ".go", ".html", ".java", ".js", ".json"),
     *(".md", ".pdf", ".php", ".pptx", ".py", ".rb", ".sh", ".tex", ".ts", ".txt"),
 }
+ROOT: Final = Path(__file__).parents[3]
 BINARY: Final = {".doc", ".docx", ".epub", ".eml", ".odt", ".pdf", ".pptx", ".xlsx"}
 NOT_READ: Final = {".png", ".exe", ".zip", ".mp3"}
 
@@ -36,6 +38,11 @@ def reading(tmp_path: Path) -> Read:
 def test_all_formats_of_the_contract_are_supported() -> None:
     assert CONTRACT | {".csv", ".xlsx", ".odt", ".epub", ".eml", ".rst"} <= SUPPORTED
     assert not SUPPORTED & NOT_READ
+
+
+def test_every_format_stands_in_the_docs() -> None:
+    table, _, _ = (ROOT / "docs" / "file-formats.md").read_text("utf-8").partition("\n## ")
+    assert set(re.findall(r"`(\.\w+)`", table)) == SUPPORTED
 
 
 @pytest.mark.parametrize("extension", ["", *sorted(SUPPORTED - BINARY)])
