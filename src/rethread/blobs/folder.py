@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from rethread.blobs import PIECE_BYTES
+from rethread.blobs.threads import done_in
 from rethread.errors import Misconfigured, Missing, Unavailable
 
 T = TypeVar("T")
@@ -79,15 +80,9 @@ class Folder:
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _do(self, work: Callable[[], T]) -> T:
-        """Do it in a thread. Whoever is cancelled waits for its end: it may have a file open."""
-        doing = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """Do it in a thread, its errors in our words."""
         try:
-            return await asyncio.shield(doing)
-        except asyncio.CancelledError:
-            while not doing.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait({doing})
-            raise
+            return await done_in(self._threads, work)
         except FileNotFoundError as problem:
             raise Missing("The content of this file is not where the server keeps it.") from problem
         except OSError as problem:

@@ -4,25 +4,37 @@ A blob is a row of objects of a few megabytes, NAME/00000, NAME/00001 and so on;
 called `.end`, so what was cut short is known for that. Not a multipart upload: one that was cut
 short stays in the bucket unseen, costs money, and nobody can find it by its name.
 Address and credentials come from the variables that all programs for S3 know (`AWS_…`).
+
+obstore's calls are made in threads: what its own asynchronous ones leave behind for a moment can
+abort a process that ends in it.
 """
 
 import asyncio
 import re
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from rethread.blobs import PIECE_BYTES
+from rethread.blobs.threads import done_in
 from rethread.errors import Misconfigured, Missing, Unavailable
 
+if TYPE_CHECKING:
+    from obstore import BytesStream
+
+T = TypeVar("T")
+
 OBJECT_BYTES: Final = 8 * 1024 * 1024
+THREADS: Final = 8
 MOST_AT_ONCE: Final = 3  # objects on their way; a blob that is written holds one more in memory
 END: Final = ".end"
 RETRIES: Final = 4
@@ -36,6 +48,7 @@ class Bucket:
     """The part of a bucket below a prefix."""
 
     def __init__(self, bucket: str, prefix: str, *, endpoint: str | None) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
         self.place = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         is_plain = (endpoint or "").startswith("http://")  # on the machine itself, or beside it
         try:
@@ -69,21 +82,18 @@ class Bucket:
                 waiting = content
             await asyncio.gather(*underway)
             await self._put(f"{name}/{count:05}{END}", waiting or b"")
-        except BaseException:
-            for task in underway:
-                task.cancel()
+        finally:
+            # Whatever has happened: one that arrived later would be of nobody.
             await asyncio.gather(*underway, return_exceptions=True)
-            raise
 
     async def read(self, name: str) -> AsyncGenerator[bytes]:
         """The bytes, piece by piece."""
         for path in await self._objects(name):
-            with _wrapped():
-                answer = await obstore.get_async(self._store, path)
-                async for chunk in answer.stream(min_chunk_size=PIECE_BYTES):
-                    content = memoryview(chunk)
-                    for start in range(0, len(content), PIECE_BYTES):
-                        yield bytes(content[start : start + PIECE_BYTES])
+            chunks = await self._do(partial(self._opened, path))
+            while chunk := await self._do(partial(next, chunks, None)):
+                content = memoryview(chunk)
+                for start in range(0, len(content), PIECE_BYTES):
+                    yield bytes(content[start : start + PIECE_BYTES])
 
     @asynccontextmanager
     async def local(self, name: str) -> AsyncGenerator[Path]:
@@ -96,34 +106,46 @@ class Bucket:
 
     async def delete(self, name: str) -> None:
         """Have nothing under that name."""
-        with _wrapped():
-            while paths := await self._list(name):
-                await obstore.delete_async(self._store, paths)
+        while paths := await self._do(partial(self._list, name)):
+            await self._do(partial(obstore.delete, self._store, paths))
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """End the threads."""
+        await asyncio.to_thread(self._threads.shutdown)
 
     async def check(self) -> None:
         """Unavailable if the bucket does not answer, or not to us."""
-        with _wrapped(is_there=False):
-            await obstore.list(self._store, prefix="-", chunk_size=1).collect_async()
+        await self._do(partial(self._list, "-"), is_there=False)
 
     async def _put(self, path: str, content: bytes) -> None:
-        with _wrapped(is_there=False):
-            await obstore.put_async(self._store, path, content, use_multipart=False)
+        put = partial(obstore.put, self._store, path, content, use_multipart=False)
+        await self._do(put, is_there=False)
 
     async def _objects(self, name: str) -> list[str]:
         """What the blob is made of, in order; Missing if it is not whole."""
-        with _wrapped():
-            paths = sorted(await self._list(name))
+        paths = sorted(await self._do(partial(self._list, name)))
         last = len(paths) - 1
         if not paths or not paths[-1].endswith(f"/{last:05}{END}"):
             raise _missing()
         return paths
 
-    async def _list(self, name: str) -> list[str]:
-        found = await obstore.list(self._store, prefix=name).collect_async()
-        return [each["path"] for each in found]
+    def _list(self, name: str) -> list[str]:
+        return [each["path"] for each in obstore.list(self._store, prefix=name).collect()]
+
+    def _opened(self, path: str) -> "BytesStream":
+        return obstore.get(self._store, path).stream(min_chunk_size=PIECE_BYTES)
+
+    async def _do(self, work: Callable[[], T], *, is_there: bool = True) -> T:
+        """Do it in a thread, its errors in our words; what is not found should be there."""
+        try:
+            return await done_in(self._threads, work)
+        except (BaseError, OSError) as problem:
+            if is_there and isinstance(problem, NotFoundError | FileNotFoundError):
+                raise _missing() from problem
+            told = _told(problem)
+            raise Unavailable(
+                f"The store of files does not answer: {told}.", reason=told
+            ) from problem
 
 
 def bucket_at(url: str, *, endpoint: str | None) -> Bucket:
@@ -152,18 +174,6 @@ async def _make_room(underway: set[asyncio.Task[None]]) -> None:
     underway -= done
     for task in done:
         task.result()
-
-
-@contextmanager
-def _wrapped(*, is_there: bool = True) -> Iterator[None]:
-    """Errors in our words; what is not found is Missing, if it should be there."""
-    try:
-        yield
-    except (BaseError, OSError) as problem:
-        if is_there and isinstance(problem, NotFoundError | FileNotFoundError):
-            raise _missing() from problem
-        told = _told(problem)
-        raise Unavailable(f"The store of files does not answer: {told}.", reason=told) from problem
 
 
 def _missing() -> Missing:
