@@ -14,6 +14,7 @@ from rethread.store.events import EventLog
 from rethread.store.leases import Lease
 from rethread.store.servers import Server
 from rethread.tools.file_search.ingesting import Ingesting
+from rethread.tools.file_search.search import Search
 from rethread.workers import Workers
 
 
@@ -29,6 +30,7 @@ def new_workers(db: Database, *, max_concurrent_runs: int) -> Workers:
         context_window=lambda _: 1000,
         count_tokens=len,
         clock=time.time,
+        search=Search(db, None),
     )
     library: Any = None
     return Workers(

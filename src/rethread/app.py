@@ -43,6 +43,7 @@ from rethread.supervisor import supervise
 from rethread.tools.file_search.ingest import Library
 from rethread.tools.file_search.ingesting import Ingesting
 from rethread.tools.file_search.reader import Reader
+from rethread.tools.file_search.search import Search
 from rethread.workers import Workers
 
 __all__ = ["CreatedKey", "KeyInfo", "create_key", "list_keys", "revoke_key", "serve"]
@@ -230,6 +231,8 @@ def _workers(
         context_window=lambda model: settings.context_window_for(settings.model_for(model)),
         count_tokens=tokens.count,
         clock=db.now,
+        search=Search(db, None),
+        file_wait_seconds=settings.file_wait_seconds,
     )
     most = settings.ingestion_processes * FILES_A_PROCESS
     return Workers(

@@ -421,6 +421,13 @@ class Settings:
         int,
         _running(_whole(1, placeholder="SECONDS"), "Age at which a run that isn't done expires."),
     ] = 600
+    file_wait_seconds: Annotated[
+        float,
+        _running(
+            _number("SECONDS"),
+            "Longest wait of a run for its thread's files, while they are still being read.",
+        ),
+    ] = 60.0
     on_active_run: Annotated[
         OnActiveRun,
         _running(

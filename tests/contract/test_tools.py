@@ -6,15 +6,14 @@ import msgspec
 import pytest
 
 from rethread.contract.assistants import Assistant, CreateAssistant, ModifyAssistant
+from rethread.contract.resources import ToolResources, declared_resources
 from rethread.contract.threads import CreateThread, ModifyThread, Thread
 from rethread.contract.tools import (
     AssistantTools,
     ResponseFormat,
     RunTools,
     ToolChoice,
-    ToolResources,
     declared,
-    declared_resources,
 )
 from rethread.errors import Invalid
 from tests.objects import NOW
@@ -207,7 +206,14 @@ def modified(made: Thread | Assistant, resources: ToolResources) -> Thread | Ass
     [
         ({"code_interpreter": {"file_ids": ["file-a", "x"]}}, "code_interpreter.file_ids[1]"),
         ({"file_search": {"vector_store_ids": ["x"]}}, "file_search.vector_store_ids[0]"),
-        ({"file_search": {"vector_stores": [{}]}}, "file_search.vector_stores"),
+        (
+            {"file_search": {"vector_stores": [{}], "vector_store_ids": ["vs_a"]}},
+            "file_search.vector_stores",
+        ),
+        (
+            {"file_search": {"vector_stores": [{"file_ids": ["x"]}]}},
+            "file_search.vector_stores[0].file_ids[0]",
+        ),
     ],
 )
 def test_resources_that_cannot_be_are_refused_by_their_place(asked: Any, param: str) -> None:

@@ -7,6 +7,7 @@ from rethread.contract.messages import Message, RefusalPart, TextPart, TextValue
 from rethread.contract.runs import LastError, Run
 from rethread.contract.steps import Step, ToolCallsDetails
 from rethread.runs import open_ends
+from rethread.runs.calls import Offer
 from rethread.runs.lifecycle import move
 from rethread.runs.recorder import Recorder
 from rethread.runs.turn import Turn
@@ -25,7 +26,7 @@ async def left_open(db: Database, *answers: Reply) -> tuple[Run, list[Step]]:
     started = await stored_run(db, log)
     run = move(started.run, "in_progress", now=NOW)
     recorder = Recorder(log, await claimed(db), last_number=2)
-    turn = Turn(run, offered=frozenset({"weather"}))
+    turn = Turn(run, offer=Offer(frozenset({"weather"})))
     for answer in answers:
         recorder.record(feed(turn, answer))
         await recorder.settle()

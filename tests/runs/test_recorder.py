@@ -59,7 +59,7 @@ async def recording(db: Database) -> Recording:
     started = await stored_run(db, log)
     lease = await claimed(db)
     run = move(started.run, "in_progress", now=NOW)
-    return Recording(db, log, lease, Turn(run, offered=frozenset()))
+    return Recording(db, log, lease, Turn(run))
 
 
 async def test_what_arrives_while_one_append_is_under_way_becomes_the_next(

@@ -17,8 +17,9 @@ from rethread.contract.chat import ChatUsage, Chunk
 from rethread.contract.events import Event
 from rethread.contract.messages import Message
 from rethread.contract.runs import LastError, RunStatus, Usage
-from rethread.contract.steps import Step, ToolCallsDetails
+from rethread.contract.steps import FunctionCall, Step, calls_of
 from rethread.errors import ModelError
+from rethread.runs.calls import Offer
 from rethread.runs.turn import Ending, Turn, merged
 from tests.fakes import replies
 from tests.fakes.replies import Call, Reply
@@ -27,7 +28,7 @@ from tests.objects import NOW, a_run
 
 
 def a_turn(**fields: Any) -> Turn:
-    return Turn(a_run(status="in_progress", **fields), offered=frozenset({"weather"}))
+    return Turn(a_run(status="in_progress", **fields), offer=Offer(frozenset({"weather"})))
 
 
 def played(*answers: Reply) -> tuple[list[Event], Ending]:
@@ -85,7 +86,7 @@ def test_an_empty_answer_is_an_empty_text() -> None:
 def test_blanks_around_calls_are_no_message() -> None:
     events, ending = played(replies.text("\n", "\n"), replies.tool_calls(PARIS), replies.text("\n"))
     assert messages_of(events) == []
-    assert [call.id for call in ending.calls] == ["call_1"]
+    assert [call.id for call in ending.functions] == ["call_1"]
 
 
 def test_blanks_in_front_of_words_stand_in_front_of_them() -> None:
@@ -116,16 +117,19 @@ def test_words_and_a_refusal_are_two_parts_in_the_order_in_which_they_began() ->
 @pytest.mark.parametrize("shape", ["standard", "no_index", "index_zero", "no_id", "whole"])
 def test_calls_are_the_same_in_every_shape_that_servers_send(shape: replies.CallShape) -> None:
     events, ending = played(replies.tool_calls(PARIS, ROME, shape=shape))
-    assert ending.kind == "called_functions"
-    assert [call.function.arguments for call in ending.calls] == [PARIS.arguments, ROME.arguments]
-    assert [call.function.name for call in ending.calls] == ["weather", "weather"]
-    ids = [call.id for call in ending.calls]
+    assert ending.kind == "called_tools"
+    assert [call.function.arguments for call in ending.functions] == [
+        PARIS.arguments,
+        ROME.arguments,
+    ]
+    assert [call.function.name for call in ending.functions] == ["weather", "weather"]
+    ids = [call.id for call in ending.functions]
     assert len(set(ids)) == 2
     if shape != "no_id":
         assert ids == ["call_1", "call_2"]
     heard = Heard(events)
     assert [(call.id, call.function.arguments) for call in heard.calls] == [
-        (call.id, call.function.arguments) for call in ending.calls
+        (call.id, call.function.arguments) for call in ending.functions
     ]
 
 
@@ -148,7 +152,7 @@ def test_an_id_and_a_name_are_sent_once_though_a_server_repeats_them() -> None:
         {"index": 0, "id": "call_1", "function": {"name": "weather", "arguments": '{"a"'}},
         {"index": 0, "id": "call_1", "function": {"name": "weather", "arguments": ": 1}"}},
     )
-    assert [(call.id, call.function.name) for call in ending.calls] == [("call_1", "weather")]
+    assert [(call.id, call.function.name) for call in ending.functions] == [("call_1", "weather")]
     assert Heard(events).calls[0].to_dict() == {
         "id": "call_1",
         "type": "function",
@@ -163,7 +167,7 @@ def test_a_call_whose_id_changes_with_every_piece_is_one_call() -> None:
         {"index": 0, "id": "b", "function": {"arguments": '{"a"'}},
         {"index": 0, "id": "c", "function": {"arguments": ": 1}"}},
     )
-    assert [(call.id, call.function.arguments) for call in ending.calls] == [("a", '{"a": 1}')]
+    assert [(call.id, call.function.arguments) for call in ending.functions] == [("a", '{"a": 1}')]
 
 
 def test_two_calls_with_the_same_id_get_ids_of_their_own() -> None:
@@ -171,8 +175,8 @@ def test_two_calls_with_the_same_id_get_ids_of_their_own() -> None:
         {"index": 0, "id": "a", "function": {"name": "weather", "arguments": "{}"}},
         {"index": 1, "id": "a", "function": {"name": "weather", "arguments": "{}"}},
     )
-    assert ending.calls[0].id == "a"
-    assert ending.calls[1].id.startswith("call_")
+    assert ending.functions[0].id == "a"
+    assert ending.functions[1].id.startswith("call_")
 
 
 def test_calls_whose_pieces_come_in_turns_are_told_apart() -> None:
@@ -182,7 +186,7 @@ def test_calls_whose_pieces_come_in_turns_are_told_apart() -> None:
         {"index": 0, "function": {"arguments": '":0}'}},
         {"index": 1, "function": {"arguments": '":1}'}},
     )
-    assert [call.function.arguments for call in ending.calls] == ['{"n":0}', '{"m":1}']
+    assert [call.function.arguments for call in ending.functions] == ['{"n":0}', '{"m":1}']
     assert [call.function.arguments for call in Heard(events).calls] == ['{"n":0}', '{"m":1}']
 
 
@@ -192,14 +196,14 @@ def test_a_call_whose_name_comes_late_is_announced_in_its_place() -> None:
         {"index": 1, "id": "b", "function": {"name": "weather", "arguments": "{}"}},
         {"index": 0, "function": {"name": "weather", "arguments": "}"}},
     )
-    assert [call.id for call in ending.calls] == ["a", "b"]
+    assert [call.id for call in ending.functions] == ["a", "b"]
     heard = [(call.id, call.function.arguments) for call in Heard(events).calls]
     assert heard == [("a", "{}"), ("b", "{}")]
 
 
 def test_no_arguments_are_an_empty_object() -> None:
     events, ending = called({"index": 0, "id": "a", "function": {"name": "weather"}})
-    assert ending.calls[0].function.arguments == "{}"
+    assert ending.functions[0].function.arguments == "{}"
     assert Heard(events).calls[0].function.arguments == "{}"
 
 
@@ -257,8 +261,8 @@ def test_words_before_calls_are_a_message_of_their_own() -> None:
 
 def test_words_after_calls_are_a_message_and_the_calls_are_handed_on() -> None:
     events, ending = played(replies.tool_calls(PARIS), replies.text("Looking…"))
-    assert ending.kind == "called_functions"
-    assert len(ending.calls) == 1
+    assert ending.kind == "called_tools"
+    assert len(ending.functions) == 1
     assert text_of(messages_of(events)[0]) == ["Looking…"]
     assert Heard(events).said == "Looking…"
 
@@ -289,7 +293,7 @@ def test_an_answer_that_was_cut_is_incomplete_and_its_step_completed(
 
 def test_a_call_that_was_cut_is_a_failed_step() -> None:
     events, ending = played(replies.text("Well"), replies.tool_calls(PARIS, finish_reason="length"))
-    assert (ending.kind, ending.calls) == ("length", [])
+    assert (ending.kind, ending.functions) == ("length", [])
     assert names(events)[-1] == "run.step.failed"
     assert len(Heard(events).steps) == 2
 
@@ -314,8 +318,9 @@ def test_an_abandoned_turn_closes_what_is_open_as_the_run_ends(
     assert (message.incomplete_details.reason, text_of(message)) == (reason, ["hal"])
     calls = closing[-1].payload
     assert isinstance(calls, Step)
-    assert isinstance(calls.step_details, ToolCallsDetails)
-    assert calls.step_details.tool_calls[0].function.arguments == PARIS.arguments
+    (call,) = calls_of(calls)
+    assert isinstance(call, FunctionCall)
+    assert call.function.arguments == PARIS.arguments
     Heard([*events, *closing])
     assert turn.abandon(status, None, now=NOW) == []
 

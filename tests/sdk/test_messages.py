@@ -60,9 +60,10 @@ async def test_parts_of_every_kind_are_kept_in_order(client: AsyncOpenAI) -> Non
 
 async def test_attachments_are_shown_as_they_were_sent(client: AsyncOpenAI) -> None:
     thread = await client.beta.threads.create()
+    file = await client.files.create(file=("notes.txt", b"Notes."), purpose="assistants")
     attachments: list[Any] = [
-        {"file_id": "file-" + "b" * 22, "tools": [{"type": "code_interpreter"}]},
-        {"file_id": "file-" + "b" * 22, "tools": [{"type": "file_search"}]},
+        {"file_id": file.id, "tools": [{"type": "code_interpreter"}]},
+        {"file_id": file.id, "tools": [{"type": "file_search"}]},
     ]
     message = await client.beta.threads.messages.create(
         thread.id, role="user", content="Read this.", attachments=attachments

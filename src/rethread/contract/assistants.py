@@ -5,16 +5,15 @@ from typing import Annotated, Any, Literal, Self
 from msgspec import Meta, Struct, structs
 
 from rethread.contract import Metadata, Request, Text, new_id
+from rethread.contract.resources import Resources, ToolResources, declared_resources
 from rethread.contract.tools import (
     AssistantTools,
     ReasoningEffort,
     ResponseFormat,
     Temperature,
     Tool,
-    ToolResources,
     TopP,
     declared,
-    declared_resources,
 )
 
 Name = Annotated[str, Meta(max_length=256)]
@@ -63,7 +62,7 @@ class Assistant(Struct, frozen=True, kw_only=True):
     top_p: float | None = 1.0
     temperature: float | None = 1.0
     reasoning_effort: ReasoningEffort | None = None
-    tool_resources: dict[str, dict[str, list[str]]] = {}
+    tool_resources: Resources = {}
     metadata: dict[str, str] = {}
     response_format: ResponseFormat | None = "auto"
 

@@ -10,7 +10,7 @@ import msgspec
 
 from rethread.contract.messages import Message, MessageDelta
 from rethread.contract.runs import Run
-from rethread.contract.steps import Step, StepDelta
+from rethread.contract.steps import Step, StepDelta, shown
 from rethread.contract.threads import Thread
 
 EventName = Literal[
@@ -69,7 +69,8 @@ class Event(NamedTuple):
 
 def render(event: Event, number: int) -> bytes:
     """The event as one SSE record whose id is its number in the run's log."""
-    payload = _encoder.encode(event.payload)
+    seen = shown(event.payload) if isinstance(event.payload, Step) else event.payload
+    payload = _encoder.encode(seen)
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.name.encode(), payload)
 
 

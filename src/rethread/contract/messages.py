@@ -192,11 +192,28 @@ class Message(Struct, frozen=True, kw_only=True):
 decode_message: Final = Decoder(Message).decode
 
 
+class QuotedCitation(Struct, frozen=True):
+    """The file that a delta's annotation cites; OpenAI's have an empty `quote` here."""
+
+    file_id: str
+    quote: str = ""
+
+
+class CitationDelta(Struct, frozen=True, kw_only=True, tag_field="type", tag="file_citation"):
+    """The citation at `index` among the text's annotations."""
+
+    index: int
+    text: str
+    start_index: int
+    end_index: int
+    file_citation: QuotedCitation
+
+
 class TextDelta(Struct, frozen=True):
-    """More of a text; only the first delta of a part has `annotations`."""
+    """More of a text; only a part's first delta, and one that is a citation, has `annotations`."""
 
     value: str
-    annotations: list[Annotation] | UnsetType = UNSET
+    annotations: list[CitationDelta] | UnsetType = UNSET
 
 
 class TextPartDelta(Struct, frozen=True, tag_field="type", tag="text"):

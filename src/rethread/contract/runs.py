@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from rethread.contract import AssistantId, Metadata, Request, Text, check_id
 from rethread.contract.assistants import ModelName
 from rethread.contract.messages import CreateMessage
+from rethread.contract.resources import Resources, ToolResources
 from rethread.contract.threads import CreateThread
 from rethread.contract.tools import (
     ReasoningEffort,
@@ -19,7 +20,6 @@ from rethread.contract.tools import (
     Temperature,
     Tool,
     ToolChoice,
-    ToolResources,
     TopP,
 )
 from rethread.errors import Invalid, ModelErrorCode
@@ -218,7 +218,7 @@ class Run(Struct, frozen=True, kw_only=True):
     model: str
     instructions: str = ""  # never null: the stock SDKs' own type does not allow it
     tools: list[Tool] = []
-    tool_resources: dict[str, dict[str, list[str]]] = {}
+    tool_resources: Resources = {}
     metadata: dict[str, str] = {}
     temperature: float | None = 1.0
     top_p: float | None = 1.0

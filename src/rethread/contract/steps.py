@@ -1,10 +1,19 @@
-"""Run steps: what a run did, one after the other: write a message, or call tools."""
+"""Run steps: what a run did, one after the other: write a message, or call tools.
 
-from typing import Literal
+A step is stored with more than clients see: what a search was asked, and the texts that it found.
+Whatever leaves the store goes through `shown` or `shown_body`.
+"""
 
-from msgspec import UNSET, Struct, UnsetType
+from typing import Annotated, Final, Literal, TypeVar
+
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
+from msgspec.json import Decoder, encode
 
 from rethread.contract.runs import Usage
+from rethread.contract.tools import Ranker
+
+T = TypeVar("T")
+Hidden = Annotated[T, Meta(extra_json_schema={"x-hidden": True})]  # stored, and not shown
 
 StepStatus = Literal["in_progress", "cancelled", "failed", "completed", "expired"]
 Include = Literal["step_details.tool_calls[*].file_search.results[*].content"]
@@ -37,10 +46,53 @@ class FunctionCall(Struct, frozen=True, kw_only=True, tag_field="type", tag="fun
     function: FunctionResult
 
 
+class SearchRanking(Struct, frozen=True):
+    """How a search ranked what it found."""
+
+    ranker: Ranker = "default_2024_08_21"
+    score_threshold: float = 0.0
+
+
+class ResultText(Struct, frozen=True, tag_field="type", tag="text"):
+    """What was found."""
+
+    text: str
+
+
+class FileSearchResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A passage that a search found; `content` is shown to those who ask for it."""
+
+    file_id: str
+    file_name: str
+    score: float
+    content: list[ResultText] | UnsetType = UNSET
+    page: Hidden[int | None] = None
+
+
+class FileSearch(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A search: how it ranked, and what it has found."""
+
+    ranking_options: SearchRanking
+    results: list[FileSearchResult]
+    queries: Hidden[list[str]] = []
+    turn: Hidden[int] = 0  # how many searches the run has made before
+    has_files: Hidden[bool] = True  # whether there was anything to search
+
+
+class FileSearchCall(Struct, frozen=True, kw_only=True, tag_field="type", tag="file_search"):
+    """A search of a step; the server makes it itself."""
+
+    id: str
+    file_search: FileSearch
+
+
+ToolCall = FunctionCall | FileSearchCall
+
+
 class ToolCallsDetails(Struct, frozen=True, tag_field="type", tag="tool_calls"):
     """A step that calls tools: all the calls of one answer of the model."""
 
-    tool_calls: list[FunctionCall] = []
+    tool_calls: list[ToolCall] = []
 
 
 StepDetails = MessageCreationDetails | ToolCallsDetails
@@ -91,10 +143,21 @@ class FunctionCallDelta(Struct, frozen=True, kw_only=True, tag_field="type", tag
     function: FunctionDelta
 
 
+class FileSearchCallDelta(Struct, frozen=True, kw_only=True, tag_field="type", tag="file_search"):
+    """The search at `index`: one delta, when it is about to be made; the rest has the step."""
+
+    index: int
+    id: str
+    file_search: FileSearch
+
+
+CallDelta = FunctionCallDelta | FileSearchCallDelta
+
+
 class ToolCallsDelta(Struct, frozen=True, tag_field="type", tag="tool_calls"):
     """The calls that a delta adds to."""
 
-    tool_calls: list[FunctionCallDelta]
+    tool_calls: list[CallDelta]
 
 
 class StepChange(Struct, frozen=True):
@@ -109,3 +172,41 @@ class StepDelta(Struct, frozen=True, kw_only=True):
     id: str
     object: Literal["thread.run.step.delta"] = "thread.run.step.delta"
     delta: StepChange
+
+
+# Built while there is one thread: msgspec crashes where two make what it knows of a type at once.
+decode_step: Final = Decoder(Step).decode
+IS_SEARCH: Final = b'"type":"file_search"'
+
+
+def calls_of(step: Step) -> list[ToolCall]:
+    """The tools that a step calls."""
+    details = step.step_details
+    return details.tool_calls if isinstance(details, ToolCallsDetails) else []
+
+
+def shown(step: Step, *, with_content: bool = False) -> Step:
+    """The step as clients see it."""
+    calls = calls_of(step)
+    if not any(isinstance(call, FileSearchCall) for call in calls):
+        return step
+    seen = [_shown_call(call, with_content=with_content) for call in calls]
+    return structs.replace(step, step_details=ToolCallsDetails(seen))
+
+
+def shown_body(body: bytes, *, with_content: bool = False) -> bytes:
+    """The same of a step as it is stored."""
+    if IS_SEARCH not in body:
+        return body
+    return encode(shown(decode_step(body), with_content=with_content))
+
+
+def _shown_call(call: ToolCall, *, with_content: bool) -> ToolCall:
+    if not isinstance(call, FileSearchCall):
+        return call
+    results = [
+        structs.replace(result, page=None, content=result.content if with_content else UNSET)
+        for result in call.file_search.results
+    ]
+    search = FileSearch(ranking_options=call.file_search.ranking_options, results=results)
+    return FileSearchCall(id=call.id, file_search=search)

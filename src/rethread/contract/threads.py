@@ -3,10 +3,11 @@
 from typing import Annotated, Any, Final, Literal, Self
 
 from msgspec import Meta, Struct, structs
+from msgspec.json import Decoder
 
 from rethread.contract import Metadata, Request, new_id
 from rethread.contract.messages import CreateMessage, Message
-from rethread.contract.tools import ToolResources, declared_resources
+from rethread.contract.resources import Resources, ToolResources, declared_resources
 from rethread.errors import Invalid
 
 MESSAGES_LIMIT: Final = 100_000  # messages in one thread
@@ -63,7 +64,7 @@ class Thread(Struct, frozen=True, kw_only=True):
     object: Literal["thread"] = "thread"
     created_at: int
     metadata: dict[str, str] = {}
-    tool_resources: dict[str, dict[str, list[str]]] = {}
+    tool_resources: Resources = {}
 
     @classmethod
     def new(cls, asked: ModifyThread, *, now: int) -> Self:
@@ -81,6 +82,10 @@ class Thread(Struct, frozen=True, kw_only=True):
                 **declared_resources(asked.tool_resources),
             }
         return structs.replace(self, **changes)
+
+
+# Built while there is one thread: msgspec crashes where two make what it knows of a type at once.
+decode_thread: Final = Decoder(Thread).decode
 
 
 class SearchResult(Struct, frozen=True, kw_only=True):

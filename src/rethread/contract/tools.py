@@ -8,9 +8,6 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
-from rethread.contract import FileId, Metadata, Request, VectorStoreId, check_id
-from rethread.errors import Invalid
-
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TopP = Annotated[float, Meta(ge=0, le=1)]
@@ -19,6 +16,7 @@ TopP = Annotated[float, Meta(ge=0, le=1)]
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]+\Z", max_length=64)]
 ResultCount = Annotated[int, Meta(ge=1, le=50)]
 Score = Annotated[float, Meta(ge=0, le=1)]
+Weight = Annotated[float, Meta(ge=0)]
 Ranker = Literal["auto", "default_2024_08_21"]
 
 RUN_TOOLS_LIMIT: Final = 20
@@ -48,12 +46,19 @@ class CodeInterpreterTool(Strict, tag_field="type", tag="code_interpreter", froz
     """The code interpreter, as a tool."""
 
 
+class HybridSearch(Strict, frozen=True):
+    """How much the meaning counts, and how much the words, one against the other."""
+
+    embedding_weight: Weight
+    text_weight: Weight
+
+
 class RankingOptions(Strict, frozen=True):
     """How file_search ranks what it finds."""
 
     score_threshold: Score
     ranker: Ranker | None = None
-    hybrid_search: dict[str, Any] | None = None
+    hybrid_search: HybridSearch | None = None
 
 
 class FileSearchOptions(Strict, frozen=True):
@@ -132,63 +137,9 @@ ToolChoice = (
 )
 
 
-class CodeInterpreterResources(Strict, frozen=True):
-    """Files that code may read."""
-
-    file_ids: Annotated[list[FileId], Meta(max_length=20)] | None = None
-
-
-class NewVectorStore(Strict, frozen=True):
-    """A vector store to be made along with its owner."""
-
-    file_ids: list[str] | None = None
-    chunking_strategy: dict[str, Any] | None = None
-    metadata: Metadata | None = None
-
-
-class FileSearchResources(Strict, frozen=True):
-    """Vector stores that file_search looks into; one at most."""
-
-    vector_store_ids: Annotated[list[VectorStoreId], Meta(max_length=1)] | None = None
-    vector_stores: Annotated[list[NewVectorStore], Meta(max_length=1)] | None = None
-
-
-class ToolResources(Request, frozen=True):
-    """What the tools may use."""
-
-    code_interpreter: CodeInterpreterResources | None | UnsetType = UNSET
-    file_search: FileSearchResources | None | UnsetType = UNSET
-
-    def check(self, at: str = "") -> None:
-        """Ids have the right prefix; making a vector store on the way is not built yet."""
-        if self.code_interpreter:
-            for index, file_id in enumerate(self.code_interpreter.file_ids or []):
-                check_id(file_id, "file", param=f"{at}code_interpreter.file_ids[{index}]")
-        if self.file_search:
-            for index, store_id in enumerate(self.file_search.vector_store_ids or []):
-                check_id(store_id, "vs", param=f"{at}file_search.vector_store_ids[{index}]")
-            if self.file_search.vector_stores:
-                raise Invalid(
-                    f"Invalid '{at}file_search.vector_stores': this version of rethread cannot "
-                    "make vector stores yet.",
-                    param=f"{at}file_search.vector_stores",
-                    code="unsupported_value",
-                )
-
-
 def declared(tools: list[Tool] | None) -> list[Tool]:
     """Tools as an assistant or a run shows them, with OpenAI's defaults filled in."""
     return [_declared(tool) for tool in tools or []]
-
-
-def declared_resources(resources: ToolResources | None) -> dict[str, dict[str, list[str]]]:
-    """Tool resources as an object shows them; `{}` when there are none."""
-    shown: dict[str, dict[str, list[str]]] = {}
-    if resources and resources.code_interpreter:
-        shown["code_interpreter"] = {"file_ids": resources.code_interpreter.file_ids or []}
-    if resources and resources.file_search:
-        shown["file_search"] = {"vector_store_ids": resources.file_search.vector_store_ids or []}
-    return shown
 
 
 def _declared(tool: Tool) -> Tool:

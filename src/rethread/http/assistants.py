@@ -1,17 +1,22 @@
 """Assistants, over HTTP."""
 
 import msgspec
+from msgspec import structs
 
 from rethread.contract import check_id
 from rethread.contract.assistants import Assistant, CreateAssistant, ModifyAssistant
 from rethread.http.codec import decode, deleted_reply, encode, page_reply, page_request, reply
 from rethread.http.request import Request, Response
 from rethread.store import assistants
+from rethread.tools.file_search import resources
 
 
 async def create(request: Request) -> Response:
     """POST /assistants"""
-    assistant = Assistant.new(decode(request, CreateAssistant), now=request.now)
+    asked = decode(request, CreateAssistant)
+    made = await resources.prepared(request.owner, asked.tool_resources)
+    asked = structs.replace(asked, tool_resources=made.asked)
+    assistant = Assistant.new(asked, now=request.now)
     body = encode(assistant)
     await assistants.add(
         request.db,
@@ -19,8 +24,9 @@ async def create(request: Request) -> Response:
         assistant.id,
         body,
         now=request.now,
-        also=request.also(body),
+        also=[*made.statements, *request.also(body)],
     )
+    resources.announce(request.db, made.statements)
     return reply(body)
 
 
@@ -37,12 +43,16 @@ async def retrieve(request: Request) -> Response:
 async def modify(request: Request) -> Response:
     """POST /assistants/{assistant_id}"""
     asked = decode(request, ModifyAssistant)
+    made = await resources.prepared(request.owner, asked.tool_resources)
+    asked = structs.replace(asked, tool_resources=made.asked)
     old = await assistants.get(request.db, request.project, _id(request))
     assistant = msgspec.json.decode(old, type=Assistant).modified(asked)
     body = encode(assistant)
+    also = [*made.statements, *request.also(body)]
     await assistants.replace(
-        request.db, request.project, assistant.id, old=old, new=body, also=request.also(body)
+        request.db, request.project, assistant.id, old=old, new=body, also=also
     )
+    resources.announce(request.db, made.statements)
     return reply(body)
 
 

@@ -132,16 +132,18 @@ def page_request(
     )
 
 
-def check_include(request: Request) -> None:
-    """Refuse what `include[]` cannot name. What it can name no step holds yet."""
+def includes_content(request: Request) -> bool:
+    """Whether `include[]` asks for what searches have found; Invalid for all else."""
     allowed = get_args(Include)
-    for name, value in request.query():
-        if name in ("include", "include[]") and value not in allowed:
+    named = [value for name, value in request.query() if name in ("include", "include[]")]
+    for value in named:
+        if value not in allowed:
             raise Invalid(
                 f"Invalid value: '{shortened(value)}'. Supported values are: {listed(allowed)}.",
                 param="include",
                 code="invalid_value",
             )
+    return bool(named)
 
 
 def _limit(value: str | None, default: int, most: int) -> int:

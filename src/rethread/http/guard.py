@@ -265,7 +265,13 @@ class Guard:
             return runs.reply_again(bytes(answer.body))
         place = msgspec.json.decode(answer.body, type=StreamPlace)
         await check_kept(self._services.db, place.thread_id, place.run_id)
-        return follow(self._services, place.thread_id, place.run_id, after=place.after)
+        return follow(
+            self._services,
+            place.thread_id,
+            place.run_id,
+            after=place.after,
+            with_content=place.with_content,
+        )
 
     async def _send(
         self, exchange: Exchange, response: Response, receive: Receive, send: Send

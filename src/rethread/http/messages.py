@@ -15,6 +15,7 @@ from rethread.http.codec import (
 from rethread.http.request import Request, Response
 from rethread.http.threads import thread_id_of
 from rethread.store import messages
+from rethread.tools.file_search import resources
 
 
 async def create(request: Request) -> Response:
@@ -22,14 +23,16 @@ async def create(request: Request) -> Response:
     asked = decode(request, CreateMessage)
     message = Message.new(asked, thread_id=thread_id_of(request), now=request.now)
     body = encode(message)
+    attaching = await resources.attaching(request.owner, message.thread_id, [asked])
     await messages.add(
         request.db,
         request.project,
         message,
         body,
         fingerprint=request.mark,
-        also=request.also(body),
+        also=[*attaching, *request.also(body)],
     )
+    resources.announce(request.db, attaching)
     return reply(body)
 
 

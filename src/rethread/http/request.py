@@ -15,6 +15,7 @@ from rethread.store.answers import Answer
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog
 from rethread.store.wakeups import Wakeup
+from rethread.tools.file_search.resources import Owner
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -52,6 +53,7 @@ class Services(NamedTuple):
     process: bytes  # names this process among all that share the database, now or later
     stop: Stop
     options: Options
+    embedder: str = ""  # the name of what makes the vectors of new vector stores
 
     async def wait(self, wakeup: Wakeup, *, timeout_seconds: float) -> None:
         """Return when the topic was notified, or it is time to look again whether it was.
@@ -63,11 +65,12 @@ class Services(NamedTuple):
 
 
 class StreamPlace(Struct, frozen=True):
-    """Where a stream begins: behind the event of that number."""
+    """Where a stream begins: behind the event of that number; and what it shows of searches."""
 
     thread_id: str
     run_id: str
     after: int
+    with_content: bool = False
 
 
 class Reply(NamedTuple):
@@ -138,6 +141,11 @@ class Request:
         return self.services.db
 
     @property
+    def owner(self) -> Owner:
+        """Whose vector stores are made."""
+        return Owner(self.db, self.project, self.services.embedder, self.now)
+
+    @property
     def mark(self) -> bytes | None:
         """What a row remembers of the request that made it: its fingerprint, and our process."""
         return None if self.fingerprint is None else self.fingerprint + self.services.process
@@ -145,7 +153,8 @@ class Request:
     @property
     def asking(self) -> Asking:
         """Who asks, and when."""
-        return Asking(self.project, self.now, self.mark, self.is_retry)
+        embedder = self.services.embedder
+        return Asking(self.project, self.now, self.mark, self.is_retry, embedder)
 
     @property
     def is_retry(self) -> bool:
@@ -175,7 +184,9 @@ class Request:
             return []
         return [self.remembers(Answer(self.fingerprint, "json", body))]
 
-    def also_started(self, *, is_stream: bool) -> Callable[[Started], list[Statement]]:
+    def also_started(
+        self, *, is_stream: bool, with_content: bool = False
+    ) -> Callable[[Started], list[Statement]]:
         """The same for what was started: a stream's answer names the run and where it begins."""
 
         def also(started: Started) -> list[Statement]:
@@ -183,7 +194,8 @@ class Request:
                 return []
             if not is_stream:
                 return self.also(started.body)
-            place = StreamPlace(started.run.thread_id, started.run.id, started.after)
+            run = started.run
+            place = StreamPlace(run.thread_id, run.id, started.after, with_content)
             return [self.remembers(Answer(self.fingerprint, "stream", encode(place)))]
 
         return also

@@ -14,11 +14,12 @@ from rethread.contract.runs import (
     RunOptions,
     SubmitToolOutputs,
 )
+from rethread.contract.steps import shown_body
 from rethread.errors import Conflict
 from rethread.http.codec import (
-    check_include,
     decode,
     encode,
+    includes_content,
     page_reply,
     page_request,
     reply,
@@ -39,7 +40,7 @@ POLL_AFTER = (b"openai-poll-after-ms", b"200")
 async def create(request: Request) -> Response:
     """POST /threads/{thread_id}/runs"""
     asked = decode(request, CreateRun)
-    check_include(request)
+    with_content = includes_content(request)
     started = await commands.create(
         request.db,
         request.services.log,
@@ -47,10 +48,10 @@ async def create(request: Request) -> Response:
         thread_id_of(request),
         asked,
         expires_at=_expires_at(request),
-        also=request.also_started(is_stream=bool(asked.stream)),
+        also=request.also_started(is_stream=bool(asked.stream), with_content=with_content),
         dispatch=request.services.dispatch,
     )
-    return _started_response(request, asked, started)
+    return _started_response(request, asked, started, with_content=with_content)
 
 
 async def create_thread_and_run(request: Request) -> Response:
@@ -127,27 +128,38 @@ async def submit_tool_outputs(request: Request) -> Response:
 async def follow_events(request: Request) -> Response:
     """GET /threads/{thread_id}/runs/{run_id}/events: from the first one on, or behind any."""
     after = starting_after(request)
+    with_content = includes_content(request)
     thread_id, run_id = _ids(request)
     await runs.get(request.db, request.project, thread_id, run_id)
     await events.check_kept(request.db, thread_id, run_id)
-    return follow(request.services, thread_id, run_id, after=after, past_rests=True)
+    return follow(
+        request.services,
+        thread_id,
+        run_id,
+        after=after,
+        past_rests=True,
+        with_content=with_content,
+    )
 
 
 async def list_steps(request: Request) -> Response:
     """GET /threads/{thread_id}/runs/{run_id}/steps"""
-    check_include(request)
+    with_content = includes_content(request)
     thread_id, run_id = _ids(request)
     await runs.get(request.db, request.project, thread_id, run_id)
-    return page_reply(await steps.page(request.db, thread_id, run_id, page_request(request)))
+    found = await steps.page(request.db, thread_id, run_id, page_request(request))
+    rows = [(id, shown_body(body, with_content=with_content)) for id, body in found.rows]
+    return page_reply(found._replace(rows=rows))
 
 
 async def retrieve_step(request: Request) -> Response:
     """GET /threads/{thread_id}/runs/{run_id}/steps/{step_id}"""
-    check_include(request)
+    with_content = includes_content(request)
     thread_id, run_id = _ids(request)
     step_id = check_id(request.path_params["step_id"], "step", param="step_id")
     await runs.get(request.db, request.project, thread_id, run_id)
-    return reply(await steps.get(request.db, request.project, thread_id, run_id, step_id))
+    body = await steps.get(request.db, request.project, thread_id, run_id, step_id)
+    return reply(shown_body(body, with_content=with_content))
 
 
 def reply_again(body: bytes) -> Reply:
@@ -157,11 +169,16 @@ def reply_again(body: bytes) -> Reply:
 
 
 def _started_response(
-    request: Request, asked: RunOptions | SubmitToolOutputs, started: Started
+    request: Request,
+    asked: RunOptions | SubmitToolOutputs,
+    started: Started,
+    *,
+    with_content: bool = False,
 ) -> Response:
     run = started.run
     if asked.stream:
-        return follow(request.services, run.thread_id, run.id, after=started.after)
+        place = run.thread_id, run.id
+        return follow(request.services, *place, after=started.after, with_content=with_content)
     return _run_reply(started.body)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from rethread.contract import check_id
 from rethread.contract.messages import Message, decode_message
@@ -32,12 +33,13 @@ from rethread.http.request import Request, Response
 from rethread.runs.commands import interrupt_topic, rest_topic
 from rethread.store import events, messages, search, threads
 from rethread.store.words import Phrase, phrases_of, snippet
+from rethread.tools.file_search import resources
 
 
 async def create(request: Request) -> Response:
     """POST /threads"""
     asked = decode(request, CreateThread)
-    thread = Thread.new(asked, now=request.now)
+    thread, bringing = await resources.new_thread(request.owner, asked, None)
     body = encode(thread)
     first = [
         Message.new(message, thread_id=thread.id, now=request.now)
@@ -46,10 +48,12 @@ async def create(request: Request) -> Response:
     if not await request.db.write(
         threads.adding(request.project, thread.id, body, now=request.now),
         *threads.labelling(thread.id, thread.metadata),
+        *bringing,
         *(each for message in first for each in messages.appending(message, encode(message))),
         *request.also(body),
     ):
         raise Raced(f"Thread '{thread.id}' was not written.")
+    resources.announce(request.db, bringing)
     return reply(body)
 
 
@@ -85,12 +89,17 @@ async def retrieve(request: Request) -> Response:
 async def modify(request: Request) -> Response:
     """POST /threads/{thread_id}"""
     asked = decode(request, ModifyThread)
+    made = await resources.prepared(request.owner.of_thread(), asked.tool_resources)
     old = await threads.get(request.db, request.project, thread_id_of(request))
-    thread = msgspec.json.decode(old, type=Thread).modified(asked)
+    thread = msgspec.json.decode(old, type=Thread).modified(
+        structs.replace(asked, tool_resources=made.asked)
+    )
     body = encode(thread)
     labelling = threads.labelling(thread.id, thread.metadata, anew=True)
-    also = [*(labelling if asked.metadata is not None else []), *request.also(body)]
+    labels = labelling if asked.metadata is not None else []
+    also = [*labels, *made.statements, *request.also(body)]
     await threads.replace(request.db, request.project, thread.id, old=old, new=body, also=also)
+    resources.announce(request.db, made.statements)
     return reply(body)
 
 

@@ -23,6 +23,7 @@ from rethread.contract.chat import (
     ToolCallDelta,
 )
 from rethread.errors import ModelError
+from rethread.providers import demo_citing
 from rethread.providers.json_schema_example import example
 
 MODEL: Final = "demo"
@@ -121,9 +122,15 @@ def _words(message: ChatMessage) -> str:
 
 
 def _functions_to_call(request: ChatRequest, conversation: _Conversation) -> list[str]:
-    """The functions that are asked for and have not been called since the last user message."""
+    """The functions that are asked for and have not been called since the last user message.
+
+    A search in files is always asked for.
+    """
     offered = list(_functions(request))
-    mentioned = [name for name in offered if _mentions(conversation.said, name)]
+    searching = demo_citing.searches(_functions(request))
+    mentioned = [
+        name for name in offered if name in searching or _mentions(conversation.said, name)
+    ]
     match request.tool_choice:
         case "none":
             wanted = []
@@ -175,6 +182,8 @@ def _call_delta(call: ToolCallDelta) -> Delta:
 
 
 def _arguments(schema: Any, said: str) -> dict[str, Any]:
+    if demo_citing.is_search(schema):
+        return demo_citing.asked(said)
     made = _example(schema, said)
     return made if isinstance(made, dict) else {}
 
@@ -211,7 +220,10 @@ def _json_object(conversation: _Conversation) -> dict[str, Any]:
 
 
 def _sentences(conversation: _Conversation) -> list[str]:
-    sentences = [f"{name} answered: «{_quote(output)}»." for name, output in conversation.outputs]
+    sentences = [
+        demo_citing.answer(output, conversation.said) or f"{name} answered: «{_quote(output)}»."
+        for name, output in conversation.outputs
+    ]
     if not sentences:
         sentences = [WHO, f"You said: «{_quote(conversation.said)}»."]
     if conversation.image_count:

@@ -3,7 +3,7 @@
 Each is one write, whole or not at all, which leaves the run where a driver takes it up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -14,15 +14,18 @@ from rethread.contract.assistants import Assistant
 from rethread.contract.events import Event, render
 from rethread.contract.messages import CreateMessage, Message
 from rethread.contract.runs import CreateRun, CreateThreadAndRun, Run, RunOptions, SubmitToolOutputs
-from rethread.contract.steps import FunctionCall, Step, ToolCallsDetails
-from rethread.contract.threads import CreateThread, ModifyThread, Thread
+from rethread.contract.steps import FunctionCall, Step, ToolCall, ToolCallsDetails, calls_of
+from rethread.contract.threads import CreateThread, decode_thread
 from rethread.errors import Conflict, Invalid, Raced
+from rethread.runs import prompt, searching
 from rethread.runs.lifecycle import NEXT, end_step, move, new_run
 from rethread.store import assistants, leases, messages, runs, steps, threads
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog, Record, appending, last_number, read_all
 from rethread.store.leases import Lease
 from rethread.store.runs import StoredRun
+from rethread.tools.file_search import resources
+from rethread.tools.file_search.resources import Owner
 
 
 class Asking(NamedTuple):
@@ -32,6 +35,11 @@ class Asking(NamedTuple):
     now: int
     fingerprint: bytes | None = None
     is_retry: bool = False  # the same was asked before, and the answer may have been lost
+    embedder: str = ""  # what makes the vectors of stores that are made along
+
+    def owner(self, db: Database) -> Owner:
+        """Whose vector stores they are."""
+        return Owner(db, self.project, self.embedder, self.now)
 
 
 class Started(NamedTuple):
@@ -80,20 +88,26 @@ async def create(
 ) -> Started:
     """A queued run on a thread: NotFound, or ThreadLocked while another holds it."""
     assistant = await _assistant(db, asking.project, asked.assistant_id)
-    await threads.get(db, asking.project, thread_id)
+    thread = decode_thread(await threads.get(db, asking.project, thread_id))
     run = new_run(assistant, asked, thread_id=thread_id, now=asking.now, expires_at=expires_at)
     added = asked.additional_messages or []
     if added:
         await messages.check_room(db, thread_id, added=len(added))
     await _check_has_prompt(db, run, added, asked.additional_instructions)
+    if prompt.searches(run):
+        where = run.tool_resources, thread.tool_resources
+        await searching.check_stores(db, asking.project, *where, now=asking.now)
+    attaching = await resources.attaching(asking.owner(db), thread_id, added)
     statements = [
         runs.taking_thread(asking.project, thread_id, run.id),
+        *attaching,
         *_appending(added, run, asking.now),
     ]
     opening = [Event("thread.run.created", run), Event("thread.run.queued", run)]
     with dispatch() as driver:
         prepared = _prepared(asking, run, asked, opening, statements, driver)
         await runs.create(db, asking.project, run, [*prepared.statements, *also(prepared.shown)])
+        resources.announce(db, attaching)
         _announce(db, log, prepared.shown, prepared.record, driver, prepared.stored)
     return prepared.shown
 
@@ -111,11 +125,13 @@ async def create_thread_and_run(
     """A new thread with a queued run on it; NotFound without the assistant."""
     assistant = await _assistant(db, asking.project, asked.assistant_id)
     wanted = asked.thread or CreateThread()
-    own_resources = ModifyThread(tool_resources=asked.tool_resources)
-    thread = Thread.new(wanted, now=asking.now).modified(own_resources)
+    thread, bringing = await resources.new_thread(asking.owner(db), wanted, asked.tool_resources)
     run = new_run(assistant, asked, thread_id=thread.id, now=asking.now, expires_at=expires_at)
     added = wanted.messages or []
     await _check_has_prompt(db, run, added, None)
+    if prompt.searches(run):
+        where = run.tool_resources, thread.tool_resources
+        await searching.check_stores(db, asking.project, *where, now=asking.now)
     statements = [
         threads.adding(
             asking.project,
@@ -125,6 +141,7 @@ async def create_thread_and_run(
             active_run_id=run.id,
         ),
         *threads.labelling(thread.id, thread.metadata),
+        *bringing,
         *_appending(added, run, asking.now),
     ]
     opening = [
@@ -136,6 +153,7 @@ async def create_thread_and_run(
         prepared = _prepared(asking, run, asked, opening, statements, driver)
         if not await db.write(*prepared.statements, *also(prepared.shown)):
             raise Raced(f"Thread '{thread.id}' was not written.")
+        resources.announce(db, bringing)
         _announce(db, log, prepared.shown, prepared.record, driver, prepared.stored)
     return prepared.shown
 
@@ -329,9 +347,9 @@ def _waiting_calls(run: Run) -> list[str]:
 
 
 def _outputs(step: Step) -> dict[str, str | None]:
-    if not isinstance(step.step_details, ToolCallsDetails):
-        return {}
-    return {call.id: call.function.output for call in step.step_details.tool_calls}
+    return {
+        call.id: call.function.output for call in calls_of(step) if isinstance(call, FunctionCall)
+    }
 
 
 def _with_outputs(step: Step, run: Run, asked: SubmitToolOutputs, now: int) -> Step:
@@ -340,10 +358,13 @@ def _with_outputs(step: Step, run: Run, asked: SubmitToolOutputs, now: int) -> S
     if sorted(expected) != sorted(given):
         raise Invalid(f"Expected tool outputs for call_ids {expected}, got {given}")
     outputs = {output.tool_call_id: output.output for output in asked.tool_outputs}
-    assert isinstance(step.step_details, ToolCallsDetails)
-    calls = [_with_output(call, outputs[call.id]) for call in step.step_details.tool_calls]
+    calls = [_with_output(call, outputs) for call in calls_of(step)]
     return end_step(step, "completed", now=now, details=ToolCallsDetails(calls))
 
 
-def _with_output(call: FunctionCall, output: str) -> FunctionCall:
-    return structs.replace(call, function=structs.replace(call.function, output=output))
+def _with_output(call: ToolCall, outputs: Mapping[str, str]) -> ToolCall:
+    """The call with what the client has given; what the server has found itself is there."""
+    if not isinstance(call, FunctionCall):
+        return call
+    function = structs.replace(call.function, output=outputs[call.id])
+    return structs.replace(call, function=function)

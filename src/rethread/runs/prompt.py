@@ -10,18 +10,33 @@ from typing import Any, Final, NamedTuple
 from msgspec import UNSET, structs, to_builtins
 
 from rethread.contract.chat import ChatMessage, ChatRequest
-from rethread.contract.messages import ImageFilePart, ImageUrlPart, Message, Part, TextPart
+from rethread.contract.messages import (
+    FileCitationAnnotation,
+    ImageFilePart,
+    ImageUrlPart,
+    Message,
+    Part,
+    TextPart,
+)
 from rethread.contract.runs import Run
-from rethread.contract.steps import FunctionCall, Step, ToolCallsDetails
+from rethread.contract.steps import (
+    FileSearchCall,
+    FunctionCall,
+    SearchRanking,
+    Step,
+    ToolCall,
+    calls_of,
+)
 from rethread.contract.tools import (
     CodeInterpreterChoice,
     CodeInterpreterTool,
     FileSearchChoice,
-    FileSearchTool,
     FunctionChoice,
     FunctionTool,
 )
 from rethread.errors import ModelError
+from rethread.runs.calls import Offer
+from rethread.tools.file_search import tool as file_search
 
 MESSAGE_OVERHEAD_TOKENS: Final = 4  # what a chat template adds around a message, about
 COUNTED_AT_ONCE: Final = 32 * 1024  # characters; everybody waits while they are counted
@@ -32,6 +47,9 @@ ANSWER_SHARE: Final = 8  # one in so many of a window's tokens is left for the a
 MOST_ANSWER_TOKENS: Final = 4096  # where the run does not say how many
 # The share of the window that the thread's first message may have: it often sets the task.
 FIRST_MESSAGE_SHARE: Final = 0.25
+
+# Answers of one run that may search; one that still does not answer is not offered it any more.
+MOST_SEARCHING_ANSWERS: Final = 20
 
 Count = Callable[[str], int]
 
@@ -60,16 +78,21 @@ class Window:
         count: Count,
         fixed: Sequence[str],
         run_id: str = "",
+        search_name: str = file_search.NAME,
     ) -> None:
         self._left = budget_tokens - sum(count(text) for text in fixed)
+        self._room = self._left
         self._messages_left = last_messages
         self._run_id = run_id
+        self._search_name = search_name
         self._count = count
         self._items: list[_Item] = []
+        self._has_others = False  # an item that is not the run's own
         self._first: _Item | None = None
         self._first_id: str | None = None
         self.is_full = False
         self.lacks_newest = False  # not even the newest item fits
+        self.cited: dict[str, str] = {}  # the marks that the model is shown, and their files
 
     def keep_first(self, message: Message) -> None:
         """Reserve room for the thread's first message; what is dropped, is dropped behind it."""
@@ -81,9 +104,18 @@ class Window:
             self._first_id = message.id
             self._left -= item.tokens
 
+    @property
+    def room_for_passages(self) -> int:
+        """The tokens that what a search finds may have: the older messages give way to it.
+
+        What remains beside the run's own calls and what they answer, and the half of that: the
+        model may search again.
+        """
+        return max(0, self._room // 2)
+
     def take(self, item: Message | Step) -> None:
         """Put the next older item in front, or close the window if it does not fit."""
-        if self.is_full or not _is_shown(item) or item.id == self._first_id:
+        if self.is_full or item.id == self._first_id or not self._is_taken(item):
             return
         # What the run itself has said and called so far always goes with what it answers.
         if self._messages_left is not None and item.run_id != self._run_id:
@@ -101,7 +133,11 @@ class Window:
             self.lacks_newest = not self._items
             return
         self._left -= taken.tokens
+        if item.run_id == self._run_id or not self._has_others:
+            self._room -= taken.tokens
+        self._has_others = self._has_others or item.run_id != self._run_id
         self._items.append(taken)
+        self._learn_marks(item)
 
     def messages(self) -> list[ChatMessage]:
         """The thread's part of the prompt, oldest first."""
@@ -131,23 +167,47 @@ class Window:
                 break
         return tokens
 
+    def _is_taken(self, item: Message | Step) -> bool:
+        return _is_shown(item) and (isinstance(item, Message) or bool(self._calls_of(item)))
+
+    def _calls_of(self, step: Step) -> list[ToolCall]:
+        """The calls that are shown: what earlier runs have found, their answers say."""
+        calls = calls_of(step)
+        if step.run_id == self._run_id:
+            return calls
+        return [call for call in calls if isinstance(call, FunctionCall)]
+
+    def _learn_marks(self, item: Message | Step) -> None:
+        """Newer ones come first, and so does what the run itself has found."""
+        if isinstance(item, Step):
+            for call in self._calls_of(item):
+                if isinstance(call, FileSearchCall):
+                    for mark, file_id in file_search.marks_of(call.file_search).items():
+                        self.cited.setdefault(mark, file_id)
+            return
+        for part in item.content:
+            for annotation in part.text.annotations if isinstance(part, TextPart) else []:
+                if isinstance(annotation, FileCitationAnnotation):
+                    self.cited.setdefault(annotation.text, annotation.file_citation.file_id)
+
     def _step_item(self, step: Step) -> _Item:
-        calls = (
-            step.step_details.tool_calls if isinstance(step.step_details, ToolCallsDetails) else []
-        )
-        asked = ChatMessage(role="assistant", tool_calls=[_chat_call(call) for call in calls])
-        given = [
-            ChatMessage(role="tool", content=call.function.output or "", tool_call_id=call.id)
-            for call in calls
-        ]
+        asked: list[dict[str, Any]] = []
+        given: list[ChatMessage] = []
+        for call in self._calls_of(step):
+            if isinstance(call, FileSearchCall):
+                made, answer = file_search.shown_call(call, self._search_name)
+            else:
+                made, answer = _chat_call(call)
+            asked.append(made)
+            given.append(answer)
         tokens = sum(
-            self._tokens(call.function.name)
-            + self._tokens(call.function.arguments)
-            + self._tokens(call.function.output or "")
+            self._tokens(made["function"]["name"])
+            + self._tokens(made["function"]["arguments"])
+            + self._tokens(str(answer.content))
             + 2 * MESSAGE_OVERHEAD_TOKENS
-            for call in calls
+            for made, answer in zip(asked, given, strict=True)
         )
-        return _Item([asked, *given], tokens)
+        return _Item([ChatMessage(role="assistant", tool_calls=asked), *given], tokens)
 
 
 def instructions(run: Run, additional: str | None) -> str:
@@ -157,7 +217,7 @@ def instructions(run: Run, additional: str | None) -> str:
 
 def fixed_texts(run: Run, additional: str | None) -> list[str]:
     """The texts of a prompt that are there whatever the thread holds, for counting."""
-    tools = [str(to_builtins(tool.function)) for tool in function_tools(run)]
+    tools = [str(tool["function"]) for tool in _chat_tools(run, may_search=True)]
     return [instructions(run, additional), *tools]
 
 
@@ -168,6 +228,7 @@ def request(
     additional_instructions: str | None,
     is_first_turn: bool,
     completion_tokens_left: int | None,
+    may_search: bool = True,
 ) -> ChatRequest:
     """The model call that answers the run.
 
@@ -177,7 +238,7 @@ def request(
     """
     told = instructions(run, additional_instructions)
     system = [ChatMessage(role="system", content=told)] if told else []
-    tools = [_chat_tool(tool) for tool in function_tools(run)] or None
+    tools = _chat_tools(run, may_search=may_search) or None
     return ChatRequest(
         model=run.model,
         messages=[*system, *messages],
@@ -197,29 +258,63 @@ def function_tools(run: Run) -> list[FunctionTool]:
     return [tool for tool in run.tools if isinstance(tool, FunctionTool)]
 
 
-def offered(run: Run) -> frozenset[str]:
-    """The names of the functions that the model may call."""
+def search_name(run: Run) -> str:
+    """What file_search is called in this run: the client's own functions keep their names."""
+    return file_search.name_beside(_function_names(run))
+
+
+def searches(run: Run) -> bool:
+    """Whether the model may search files."""
+    return run.tool_choice != "none" and file_search.declared(run.tools) is not None
+
+
+def offer(run: Run, steps: Sequence[Step] = ()) -> Offer:
+    """What the model may call, after these steps of the run."""
     if run.tool_choice == "none":
-        return frozenset()
+        return Offer()
+    functions = _function_names(run)
+    tool = file_search.declared(run.tools)
+    made = [[call for call in calls_of(step) if isinstance(call, FileSearchCall)] for step in steps]
+    if tool is None or sum(map(bool, made)) >= MOST_SEARCHING_ANSWERS:
+        return Offer(functions)
+    options = tool.file_search and tool.file_search.ranking_options
+    ranking = SearchRanking()
+    if options:
+        ranking = SearchRanking(options.ranker or ranking.ranker, options.score_threshold)
+    return Offer(functions, search_name(run), ranking, sum(map(len, made)))
+
+
+def _function_names(run: Run) -> frozenset[str]:
     return frozenset(tool.function.name for tool in function_tools(run))
+
+
+def too_long(run: Run, *, window_tokens: int) -> ModelError:
+    """What to say where not even the newest message has room."""
+    return ModelError(
+        "The instructions, the tools and the thread's newest message have more tokens than "
+        f"the context window of the model '{run.model}' is said to hold "
+        f"({window_tokens}), less room for the answer.",
+        code="invalid_prompt",
+        reason="prompt too long",
+    )
 
 
 def check_supported(run: Run) -> None:
     """ModelError where the run would use what this version does not have."""
     if run.tool_choice == "none":
         return
-    missing = [
-        "file_search" if isinstance(tool, FileSearchTool) else "code_interpreter"
-        for tool in run.tools
-        if isinstance(tool, (FileSearchTool, CodeInterpreterTool))
-    ]
-    if isinstance(run.tool_choice, FileSearchChoice | CodeInterpreterChoice):
-        missing.append(str(run.tool_choice.__struct_config__.tag))
-    if missing:
+    needs_code = any(isinstance(tool, CodeInterpreterTool) for tool in run.tools)
+    if needs_code or isinstance(run.tool_choice, CodeInterpreterChoice):
         raise ModelError(
-            f"This version of rethread cannot run the tool '{missing[0]}' yet. "
+            "This version of rethread cannot run the tool 'code_interpreter' yet. "
             "Take it off the assistant, or create the run with tool_choice 'none'.",
             reason="tool not supported",
+        )
+    if isinstance(run.tool_choice, FileSearchChoice) and not searches(run):
+        raise ModelError(
+            "The run's tool_choice is 'file_search', and it does not offer that tool.",
+            code="invalid_prompt",
+            reason="tool not offered",
         )
     if run.tool_choice == "required" and not run.tools:
         raise ModelError(
@@ -229,7 +324,7 @@ def check_supported(run: Run) -> None:
         )
     if isinstance(run.tool_choice, FunctionChoice):
         name = run.tool_choice.function.name
-        if name not in offered(run):
+        if name not in _function_names(run):
             raise ModelError(
                 f"The run's tool_choice names the function '{name}', which it does not offer.",
                 code="invalid_prompt",
@@ -268,18 +363,25 @@ def _chat_part(part: Part) -> dict[str, Any]:
         case ImageUrlPart(image_url=image):
             return {"type": "image_url", "image_url": {"url": image.url, "detail": image.detail}}
         case ImageFilePart(image_file=image):
-            raise ModelError(
-                f"A message shows the image file '{image.file_id}', and this version of rethread "
-                "does not keep files yet. Send images as image_url (a data: URL will do).",
-                reason="image file",
-            )
+            # `images.py` puts the file in its place.
+            shown = {"file_id": image.file_id, "detail": image.detail}
+            return {"type": "image_file", "image_file": shown}
         case _:
             return {"type": "text", "text": part.refusal}
 
 
-def _chat_call(call: FunctionCall) -> dict[str, Any]:
+def _chat_call(call: FunctionCall) -> tuple[dict[str, Any], ChatMessage]:
+    """A call as the model made it, and what it gave."""
     function = {"name": call.function.name, "arguments": call.function.arguments}
-    return {"id": call.id, "type": "function", "function": function}
+    given = ChatMessage(role="tool", content=call.function.output or "", tool_call_id=call.id)
+    return {"id": call.id, "type": "function", "function": function}, given
+
+
+def _chat_tools(run: Run, *, may_search: bool) -> list[dict[str, Any]]:
+    tools = [_chat_tool(tool) for tool in function_tools(run)]
+    if may_search and file_search.declared(run.tools):
+        tools.append(file_search.definition(search_name(run)))
+    return tools
 
 
 def _chat_tool(tool: FunctionTool) -> dict[str, Any]:
@@ -294,6 +396,8 @@ def _chat_tool(tool: FunctionTool) -> dict[str, Any]:
 def _tool_choice(run: Run, is_first_turn: bool) -> str | dict[str, Any] | None:
     if run.tool_choice in (None, "auto") or (run.tool_choice != "none" and not is_first_turn):
         return None
+    if isinstance(run.tool_choice, FileSearchChoice):
+        return {"type": "function", "function": {"name": search_name(run)}}
     choice: str | dict[str, Any] = to_builtins(run.tool_choice)
     return choice
 

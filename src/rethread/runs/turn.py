@@ -1,25 +1,31 @@
 """One model call: chunks in, events and finished objects out. Pure.
 
+What is called is `calls.py`'s to know, and which marks are citations `citations.py`'s.
+
 The stock SDKs build their snapshots from these events, and crash on some shapes: a message's
 first part has index 0, an id or a name is sent once only, and a finished message has as many
 parts as were streamed. Source: the SDKs' stream handlers, 1.x to 3.x.
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
 
-import msgspec
-from msgspec import structs
+from msgspec import UNSET, UnsetType, structs
 
-from rethread.contract import new_id
 from rethread.contract.chat import Chunk, ToolCallDelta
 from rethread.contract.events import Event, EventName
 from rethread.contract.messages import (
+    Annotation,
+    CitationDelta,
+    FileCitation,
+    FileCitationAnnotation,
     IncompleteReason,
     Message,
     MessageChange,
     MessageDelta,
     Part,
+    QuotedCitation,
     RefusalPart,
     RefusalPartDelta,
     TextDelta,
@@ -34,20 +40,21 @@ from rethread.contract.runs import (
     Usage,
 )
 from rethread.contract.steps import (
+    CallDelta,
+    FileSearchCall,
     FunctionCall,
-    FunctionCallDelta,
-    FunctionDelta,
-    FunctionResult,
     MessageCreation,
     MessageCreationDetails,
     Step,
     StepChange,
     StepDelta,
     StepStatus,
+    ToolCall,
     ToolCallsDelta,
     ToolCallsDetails,
+    calls_of,
 )
-from rethread.errors import ModelError
+from rethread.runs.calls import Calls, Offer
 from rethread.runs.lifecycle import (
     MESSAGE_REASON,
     STEP_STATUS,
@@ -57,10 +64,11 @@ from rethread.runs.lifecycle import (
     new_step,
 )
 from rethread.runs.usage import counted
+from rethread.tools.file_search.citations import Citations, Piece
 
-TurnEnd = Literal["answered", "called_functions", "length", "content_filter"]
+TurnEnd = Literal["answered", "called_tools", "length", "content_filter"]
 
-EMPTY_ARGUMENTS: Final = "{}"
+NOTHING_OFFERED: Final = Offer()
 LONGEST_JOINED: Final = 16 * 1024  # characters; a listener has to hold what comes as one
 STEP_EVENTS: Final[Mapping[StepStatus, EventName]] = {
     "in_progress": "thread.run.step.in_progress",
@@ -72,36 +80,50 @@ STEP_EVENTS: Final[Mapping[StepStatus, EventName]] = {
 
 
 class Ending(NamedTuple):
-    """How a turn ended, and the events that say so; `calls` wait for the client."""
+    """How a turn ended, and the events that say so; `step` has the calls that are to be made."""
 
     kind: TurnEnd
     events: list[Event]
-    step: Step | None
-    calls: list[FunctionCall]
+    step: Step | None = None
 
+    @property
+    def functions(self) -> list[FunctionCall]:
+        """The calls that wait for the client."""
+        return [call for call in self._calls if isinstance(call, FunctionCall)]
 
-class _Call:
-    """A function call while it is being streamed."""
+    @property
+    def searches(self) -> list[FileSearchCall]:
+        """The calls that the server makes itself."""
+        return [call for call in self._calls if isinstance(call, FileSearchCall)]
 
-    def __init__(self, id: str, index: int | None) -> None:
-        self.id = id
-        self.upstream_index = index
-        self.name = ""
-        self.arguments = ""
-        self.is_announced = False
+    @property
+    def _calls(self) -> list[ToolCall]:
+        return calls_of(self.step) if self.step else []
 
 
 class Turn:
-    """One answer of the model while it is being streamed."""
+    """One answer of the model while it is being streamed.
 
-    def __init__(self, run: Run, *, offered: frozenset[str]) -> None:
+    `cited` are the marks that it may cite, and the files that they stand for.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        offer: Offer = NOTHING_OFFERED,
+        cited: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._run = run
-        self._offered = offered
+        self._offer = offer
         self._message: Message | None = None
         self._message_step: Step | None = None
         self._parts: dict[Literal["text", "refusal"], list[str]] = {}
+        self._citations = Citations(cited)
+        self._annotations: list[Annotation] = []
+        self._length = 0  # of the text so far
         self._blanks = ""
-        self._calls: list[_Call] = []
+        self._calls = Calls(offer)
         self._calls_step: Step | None = None
         self._finish_reason: str | None = None
         self.usage: Usage | None = None
@@ -110,7 +132,7 @@ class Turn:
     @property
     def written(self) -> str:
         """Everything that the model wrote, for counting its tokens."""
-        return "".join(self._written)
+        return "".join(self._written) + self._calls.written
 
     def feed(self, chunk: Chunk, *, now: int) -> list[Event]:
         """The events of one chunk."""
@@ -120,9 +142,9 @@ class Turn:
         for choice in chunk.choices[:1]:
             if choice.delta is not None:
                 if text := self._past_blanks(choice.delta.content):
-                    self._add_text("text", text, events, now)
+                    self._add_text(text, events, now)
                 if choice.delta.refusal:
-                    self._add_text("refusal", choice.delta.refusal, events, now)
+                    self._add_refusal(choice.delta.refusal, events, now)
                 for piece in choice.delta.tool_calls or ():
                     self._add_call(piece, events, now)
             self._finish_reason = choice.finish_reason or self._finish_reason
@@ -142,58 +164,109 @@ class Turn:
             return self._hand_on_calls(events, usage, now)
         if self._message is None:
             # An answer of nothing is an answer: an empty text, which was streamed as such.
-            self._add_text("text", self._blanks, events, now)
+            self._add_text(self._blanks, events, now)
         self._complete_message(events, usage, now)
-        return Ending("answered", events, None, [])
+        return Ending("answered", events)
 
     def abandon(self, status: RunStatus, error: LastError | None, *, now: int) -> list[Event]:
         """The events that close what is open, when the run ends in that status meanwhile."""
         events: list[Event] = []
         to = STEP_STATUS[status]
         if self._message is not None and self._message_step is not None:
+            self._let_go(events)
             message = end_message(self._so_far(), now=now, cut_by=MESSAGE_REASON[status])
             events.append(Event("thread.message.incomplete", message))
             step = end_step(self._message_step, to, now=now, error=error)
             events.append(step_event(step))
         if self._calls_step is not None:
-            step = end_step(self._calls_step, to, now=now, error=error, details=self._details())
+            details = None if calls_of(self._calls_step) else self._details()
+            step = end_step(self._calls_step, to, now=now, error=error, details=details)
             events.append(step_event(step))
         self._message = self._message_step = self._calls_step = None
         return events
+
+    @property
+    def step(self) -> Step | None:
+        """The step that is open for the answer's calls."""
+        return self._calls_step
+
+    def keep(self, call: FileSearchCall) -> None:
+        """What a search has found, for the step; it is there even if the turn is abandoned yet."""
+        assert self._calls_step is not None
+        calls = [call if each.id == call.id else each for each in calls_of(self._calls_step)]
+        self._calls_step = structs.replace(self._calls_step, step_details=ToolCallsDetails(calls))
 
     def _past_blanks(self, content: str | None) -> str | None:
         """The text to show: where functions are offered, blanks alone wait for what follows.
 
         Many models write blank lines around their calls, which are no message.
         """
-        if not content or self._message is not None or not self._offered:
+        if not content or self._message is not None or not self._offer:
             return content
         text, self._blanks = self._blanks + content, ""
         if text.isspace():
             text, self._blanks = "", text
         return text
 
-    def _add_text(
-        self, kind: Literal["text", "refusal"], text: str, events: list[Event], now: int
-    ) -> None:
-        if self._message is None:
-            self._begin_message(events, now)
-        assert self._message is not None
-        first = kind not in self._parts
-        self._parts.setdefault(kind, []).append(text)
+    def _add_text(self, text: str, events: list[Event], now: int) -> None:
+        self._begin_message(events, now)
         self._written.append(text)
+        if not text and "text" not in self._parts:
+            self._show("text", "", events)
+        self._cite(self._citations.feed(text), events)
+
+    def _add_refusal(self, refusal: str, events: list[Event], now: int) -> None:
+        self._begin_message(events, now)
+        self._written.append(refusal)
+        self._show("refusal", refusal, events)
+
+    def _let_go(self, events: list[Event]) -> None:
+        """Show what was held back, as it might have been the beginning of a mark."""
+        self._cite(self._citations.end(), events)
+
+    def _cite(self, pieces: list[Piece], events: list[Event]) -> None:
+        for text, file_id in pieces:
+            start, self._length = self._length, self._length + len(text)
+            if file_id is None:
+                self._show("text", text, events)
+                continue
+            index = len(self._annotations)
+            place: dict[str, Any] = {"text": text, "start_index": start, "end_index": self._length}
+            self._annotations.append(
+                FileCitationAnnotation(**place, file_citation=FileCitation(file_id))
+            )
+            cited = QuotedCitation(file_id)
+            self._show(
+                "text", text, events, [CitationDelta(index=index, **place, file_citation=cited)]
+            )
+
+    def _show(
+        self,
+        kind: Literal["text", "refusal"],
+        text: str,
+        events: list[Event],
+        annotations: list[CitationDelta] | UnsetType = UNSET,
+    ) -> None:
+        """More of a part, as a delta; a text's first one has annotations, if only an empty list."""
+        assert self._message is not None
+        if kind not in self._parts:
+            self._parts[kind] = []
+            annotations = annotations or []
+        self._parts[kind].append(text)
         index = list(self._parts).index(kind)
         part: TextPartDelta | RefusalPartDelta
         if kind == "refusal":
             part = RefusalPartDelta(index, text)
         else:
-            part = TextPartDelta(index, TextDelta(text, []) if first else TextDelta(text))
+            part = TextPartDelta(index, TextDelta(text, annotations))
         delta = MessageDelta(id=self._message.id, delta=MessageChange([part]))
         events.append(Event("thread.message.delta", delta))
 
     def _begin_message(self, events: list[Event], now: int) -> None:
+        if self._message is not None:
+            return
         message = self._message = new_message(self._run, now=now)
-        self._parts = {}
+        self._parts, self._annotations, self._length = {}, [], 0
         details = MessageCreationDetails(MessageCreation(message.id))
         self._message_step = _begun(new_step(self._run, details, now=now), events)
         events.append(Event("thread.message.created", message))
@@ -201,6 +274,7 @@ class Turn:
 
     def _complete_message(self, events: list[Event], usage: Usage | None, now: int) -> None:
         assert self._message_step is not None
+        self._let_go(events)
         events.append(Event("thread.message.completed", end_message(self._so_far(), now=now)))
         step = end_step(self._message_step, "completed", now=now, usage=usage)
         events.append(step_event(step))
@@ -209,87 +283,26 @@ class Turn:
     def _add_call(self, piece: ToolCallDelta, events: list[Event], now: int) -> None:
         if self._message is not None:
             self._complete_message(events, None, now)
-        call = self._call_of(piece)
+        deltas = self._calls.add(piece)
         if self._calls_step is None:
             self._calls_step = _begun(new_step(self._run, ToolCallsDetails(), now=now), events)
-        name = (piece.function.name if piece.function else None) or ""
-        arguments = (piece.function.arguments if piece.function else None) or ""
-        # Some servers repeat the name in every piece; the first one counts.
-        call.name = call.name or name
-        call.arguments += arguments
-        self._written.append(arguments if call.is_announced else name + arguments)
-        for each in self._calls:  # in order: the SDKs put a call at its index into a list
-            if not each.name:
-                break
-            self._announce(each, arguments if each is call else "", events)
+        self._show_calls(deltas, events)
 
-    def _announce(self, call: _Call, arguments: str, events: list[Event]) -> None:
-        """A call's delta; the first one has its id and name, and empty arguments."""
-        if not call.is_announced:
-            call.is_announced = True
-            events.append(self._call_delta(call, FunctionDelta("", name=call.name, output=None)))
-            arguments = call.arguments
-        if arguments:
-            events.append(self._call_delta(call, FunctionDelta(arguments)))
-
-    def _call_delta(self, call: _Call, function: FunctionDelta) -> Event:
+    def _show_calls(self, deltas: list[CallDelta], events: list[Event]) -> None:
         assert self._calls_step is not None
-        delta = FunctionCallDelta(index=self._calls.index(call), function=function)
-        if function.name is not msgspec.UNSET:
-            delta = structs.replace(delta, id=call.id)
-        change = StepChange(ToolCallsDelta([delta]))
-        return Event("thread.run.step.delta", StepDelta(id=self._calls_step.id, delta=change))
-
-    def _call_of(self, piece: ToolCallDelta) -> _Call:
-        """The call that a piece belongs to; a new one for a new index, or a new id at an old one.
-
-        Servers differ: some leave the index out or always say 0, some repeat the id, some say
-        another id in every piece. Only the first piece of a call has its name.
-        """
-        here = [
-            call
-            for call in reversed(self._calls)
-            if piece.index is None or piece.index == call.upstream_index
-        ]
-        for call in here:
-            if piece.id == call.id:
-                return call
-        if here and not (piece.id and piece.function and piece.function.name):
-            return here[0]
-        taken = {call.id for call in self._calls}
-        id = piece.id if piece.id and piece.id not in taken else new_id("call")
-        self._calls.append(_Call(id, piece.index))
-        return self._calls[-1]
+        for each in deltas:
+            delta = StepDelta(id=self._calls_step.id, delta=StepChange(ToolCallsDelta([each])))
+            events.append(Event("thread.run.step.delta", delta))
 
     def _hand_on_calls(self, events: list[Event], usage: Usage, now: int) -> Ending:
-        for call in self._calls:  # before anything is closed: a turn that fails is abandoned
-            self._check(call)
+        self._calls.check()  # before anything is closed: a turn that fails is abandoned
         if self._message is not None:
             self._complete_message(events, None, now)
-        for call in self._calls:
-            if not call.arguments.strip():
-                call.arguments = ""
-                events.append(self._call_delta(call, FunctionDelta(EMPTY_ARGUMENTS)))
-                call.arguments = EMPTY_ARGUMENTS
+        self._show_calls(self._calls.end(), events)
         assert self._calls_step is not None
-        details = ToolCallsDetails(self._function_calls())
-        step = structs.replace(self._calls_step, step_details=details, usage=usage)
-        return Ending("called_functions", events, step, self._function_calls())
-
-    def _check(self, call: _Call) -> None:
-        if call.name not in self._offered:
-            raise ModelError(
-                f"The model called the function '{call.name}', which this run does not offer.",
-                reason="function not offered",
-            )
-        try:
-            msgspec.json.decode(call.arguments.strip() or EMPTY_ARGUMENTS)
-        except (msgspec.DecodeError, RecursionError) as problem:
-            raise ModelError(
-                f"The model called the function '{call.name}' with arguments that are not JSON: "
-                f"{problem}.",
-                reason="arguments not JSON",
-            ) from problem
+        details = ToolCallsDetails(self._calls.made())
+        self._calls_step = structs.replace(self._calls_step, step_details=details, usage=usage)
+        return Ending("called_tools", events, self._calls_step)
 
     def _cut(self, kind: Literal["length", "content_filter"], usage: Usage, now: int) -> Ending:
         """A message that was cut is incomplete, though its step is completed.
@@ -298,8 +311,9 @@ class Turn:
         """
         events: list[Event] = []
         if not self._calls and self._message is None:
-            self._add_text("text", self._blanks, events, now)
+            self._add_text(self._blanks, events, now)
         if self._message is not None and self._message_step is not None:
+            self._let_go(events)
             cut_by: IncompleteReason = "max_tokens" if kind == "length" else kind
             message = end_message(self._so_far(), now=now, cut_by=cut_by)
             events.append(Event("thread.message.incomplete", message))
@@ -314,7 +328,7 @@ class Turn:
             )
             events.append(step_event(step))
         self._message = self._message_step = self._calls_step = None
-        return Ending(kind, events, None, [])
+        return Ending(kind, events)
 
     def _so_far(self) -> Message:
         """The message with what was streamed into it."""
@@ -322,17 +336,12 @@ class Turn:
         parts: list[Part] = []
         for kind, pieces in self._parts.items():
             text = "".join(pieces)
-            parts.append(TextPart(TextValue(text)) if kind == "text" else RefusalPart(text))
+            annotated = TextValue(text, list(self._annotations))
+            parts.append(TextPart(annotated) if kind == "text" else RefusalPart(text))
         return structs.replace(self._message, content=parts)
 
     def _details(self) -> ToolCallsDetails | None:
-        return ToolCallsDetails(self._function_calls()) if self._calls else None
-
-    def _function_calls(self) -> list[FunctionCall]:
-        return [
-            FunctionCall(id=call.id, function=FunctionResult(call.name, call.arguments))
-            for call in self._calls
-        ]
+        return ToolCallsDetails(self._calls.made()) if self._calls else None
 
 
 def merged(events: list[Event]) -> list[Event]:
@@ -354,7 +363,9 @@ def _joined(earlier: Event, later: Event) -> Event | None:
     part, more = first.delta.content[0], second.delta.content[0]
     if not isinstance(part, TextPartDelta) or not isinstance(more, TextPartDelta):
         return None
-    if first.id != second.id or part.index != more.index or more.text.annotations:
+    if first.id != second.id or part.index != more.index:
+        return None
+    if part.text.annotations or more.text.annotations:  # a citation is a delta of its own
         return None
     if len(part.text.value) + len(more.text.value) > LONGEST_JOINED:
         return None

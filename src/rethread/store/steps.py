@@ -25,6 +25,7 @@ SELECT body FROM steps
  WHERE thread_id = $1 AND run_id = $2 AND id = $3
    AND EXISTS (SELECT 1 FROM threads WHERE id = $1 AND project = $4)
 """
+OF_THREAD = "SELECT body FROM steps WHERE thread_id = $1 AND id = $2"
 ALL = "SELECT body FROM steps WHERE thread_id = $1 AND run_id = $2 ORDER BY number"
 # A run that ended without a message leaves its calls where the next run's stand, too.
 BETWEEN = """
@@ -60,6 +61,12 @@ async def get(db: Database, project: str, thread_id: str, run_id: str, step_id: 
     if not rows:
         raise NotFound("run step", step_id)
     return bytes(rows[0][0])
+
+
+async def of_thread(db: Database, thread_id: str, step_id: str) -> bytes | None:
+    """A step's body, for whoever reads the log of its run."""
+    rows = await db.read(OF_THREAD, thread_id, step_id)
+    return bytes(rows[0][0]) if rows else None
 
 
 async def page(db: Database, thread_id: str, run_id: str, asked: PageRequest) -> Found:

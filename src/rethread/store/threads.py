@@ -19,6 +19,7 @@ INSERT INTO threads (id, project, active_run_id, created_at, body)
 VALUES ($1, $2, $3, $4, $5) RETURNING id
 """
 GET = "SELECT body FROM threads WHERE id = $1 AND project = $2"
+OF_RUN = "SELECT project, body FROM threads WHERE id = $1"
 REPLACE = """
 UPDATE threads SET body = $4 WHERE id = $1 AND project = $2 AND body = $3 RETURNING id
 """
@@ -120,6 +121,17 @@ async def get(db: Database, project: str, thread_id: str) -> bytes:
     return bytes(rows[0][0])
 
 
+async def of_run(db: Database, thread_id: str) -> tuple[str, bytes] | None:
+    """A thread's project and body, for whoever drives its run."""
+    rows = await db.read(OF_RUN, thread_id)
+    return (rows[0][0], bytes(rows[0][1])) if rows else None
+
+
+def replacing(project: str, thread_id: str, *, old: bytes, new: bytes) -> Statement:
+    """The check that puts the new body in the old one's place."""
+    return Statement(REPLACE, thread_id, project, old, new)
+
+
 async def replace(
     db: Database,
     project: str,
@@ -130,7 +142,7 @@ async def replace(
     also: Sequence[Statement] = (),
 ) -> None:
     """Put the new body in the old one's place; Raced if that is no longer there."""
-    if not await db.write(Statement(REPLACE, thread_id, project, old, new), *also):
+    if not await db.write(replacing(project, thread_id, old=old, new=new), *also):
         raise Raced(f"Thread '{thread_id}' was modified at the same time.")
 
 

@@ -1,0 +1,58 @@
+"""What the demo model does with files: it searches with the user's words, and quotes what it found.
+
+It knows the tool by its parameters and a passage by its mark, as any model would: nothing else
+is agreed between it and the tool. Pure.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+PASSAGE: Final = re.compile(r"^(【\d+:\d+†[^】\n]*】)[^\n]*\n", re.MULTILINE)
+SENTENCE: Final = re.compile(r"[^.!?\n]+(?:[.!?]+(?=\s|$)|\n|$)")
+WORD: Final = re.compile(r"\w{2,}")
+LONGEST_QUERY: Final = 1000
+LONGEST_QUOTE: Final = 500
+
+
+def is_search(schema: Any) -> bool:
+    """Whether the parameters are those of a search in files."""
+    match schema:
+        case {"properties": {"queries": {"type": "array", "items": {"type": "string"}}}}:
+            return True
+        case _:
+            return False
+
+
+def searches(functions: Mapping[str, Any]) -> list[str]:
+    """The names of the functions that search in files."""
+    return [
+        name
+        for name, schema in functions.items()
+        if name.startswith("file_search") and is_search(schema)
+    ]
+
+
+def asked(said: str) -> dict[str, Any]:
+    """The arguments of a search for what the user said."""
+    return {"queries": [said[:LONGEST_QUERY]] if said.strip() else []}
+
+
+def answer(output: str, said: str) -> str | None:
+    """The sentence of the first passage that has most of the user's words, and its mark.
+
+    None where the output shows no passages.
+    """
+    found = PASSAGE.search(output)
+    if found is None:
+        return None
+    following = PASSAGE.search(output, found.end())
+    passage = output[found.end() : following.start() if following else len(output)]
+    wanted = _words(said)
+    sentences = [match[0].strip() for match in SENTENCE.finditer(passage)]
+    best = max(sentences, key=lambda each: len(wanted & _words(each)), default="")
+    return f"{best[:LONGEST_QUOTE]} {found[1]}".strip()
+
+
+def _words(text: str) -> set[str]:
+    return {word.lower() for word in WORD.findall(text)}
