@@ -1,8 +1,7 @@
 """Who turns texts into vectors: a model server, a model on this machine, or nobody.
 
-An embedder has four members (`Embedder` below). Its name says which model makes how many
-dimensions: vectors of two names are never compared. It raises `ModelError` when a call failed for
-good, and never stores anything.
+An embedder has three members (`Embedder` below). Its name says which model it is: vectors of two
+names are never compared. It raises `ModelError` when a call failed for good, and stores nothing.
 """
 
 from collections.abc import Sequence
@@ -10,16 +9,11 @@ from typing import Protocol
 
 
 class Embedder(Protocol):
-    """Both `upstream_embeddings.UpstreamEmbedder` and `local_embeddings.LocalEmbedder` are one."""
+    """Both `embeddings_upstream.UpstreamEmbedder` and `embeddings_local.LocalEmbedder` are one."""
 
     @property
     def name(self) -> str:
-        """The model and its dimensions, as they are kept with a store."""
-        ...
-
-    @property
-    def dimensions(self) -> int:
-        """How many numbers a vector has."""
+        """The model, and its dimensions where those were chosen; it is kept with each store."""
         ...
 
     async def embed(self, texts: Sequence[str]) -> list[bytes]:
