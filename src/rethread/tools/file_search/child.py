@@ -58,8 +58,8 @@ class Answer(msgspec.Struct, array_like=True):
 def main(timeout_seconds: float, memory_bytes: int) -> None:
     """Answer until there is no more to answer."""
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_FILE_BYTES, MOST_FILE_BYTES))
+    _allow(resource.RLIMIT_CORE, 0)
+    _allow(resource.RLIMIT_FSIZE, MOST_FILE_BYTES)
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a parser prints is no answer
     _write(answers, Answer())
@@ -124,11 +124,17 @@ def _limit(timeout_seconds: float, memory_bytes: int) -> None:
     """Some more time and memory than used by now."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime + timeout_seconds) + CPU_GRACE_SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    _allow(resource.RLIMIT_CPU, seconds)
     if STATM.exists():
         pages = int(STATM.read_text("ascii").split()[0])
-        most_bytes = pages * resource.getpagesize() + memory_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, resource.RLIM_INFINITY))
+        _allow(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
+
+
+def _allow(limit: int, most: int) -> None:
+    """Set a limit that may be raised later, as far as who started the server allows it."""
+    _, highest = resource.getrlimit(limit)
+    is_free = highest == resource.RLIM_INFINITY
+    resource.setrlimit(limit, (most if is_free else min(most, highest), highest))
 
 
 def _end_with_the_parent() -> None:

@@ -8,7 +8,9 @@ tokens as asked.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain, pairwise
 from typing import Final, NamedTuple
 
 from rethread.store.words import words_of
@@ -18,6 +20,7 @@ from rethread.tools.file_search.reach import reach
 
 MOST_TOKENS: Final = 5_000_000  # of a file; OpenAI's limit too
 LONGEST_TOKEN_BYTES: Final = 4  # of one character: so many tokens it may have
+PARTS_KEPT: Final = 16  # more than a chunk has
 LOOKAHEAD_CHARACTERS: Final = 200  # behind a place, to see whether it is a good one
 
 PARAGRAPH: Final = re.compile(r"\n[ \t]*\n+")
@@ -57,11 +60,12 @@ def chunked(document: Document, *, max_tokens: int, overlap_tokens: int) -> Iter
     places = reach(document.text, most_tokens=MOST_TOKENS)
     if places is None:
         raise Unreadable("invalid_file", f"The file has more than {MOST_TOKENS} tokens of text.")
-    division = _Division(document, places, max_tokens, overlap_tokens)
-    for start, end in division.spans():
+    spans = list(_Division(document, places, max_tokens, overlap_tokens).spans())
+    words = _Words(document.text, spans)
+    for start, end in spans:
         text = document.text[start:end]
         if not text.isspace():
-            yield Chunk(text, start, _page(document, start, text), " ".join(words_of(text)))
+            yield Chunk(text, start, _page(document, start, text), words.between(start, end))
 
 
 def _page(document: Document, start: int, text: str) -> int | None:
@@ -69,6 +73,30 @@ def _page(document: Document, start: int, text: str) -> int | None:
         return None
     first_letter = start + len(text) - len(text.lstrip())
     return max(1, bisect_right(document.pages, first_letter))
+
+
+class _Words:
+    """The words of chunks; those of what two have in common are made once.
+
+    A text's words are those of its parts wherever white space stands between two parts.
+    """
+
+    def __init__(self, text: str, spans: Iterable[tuple[int, int]]) -> None:
+        self._text = text
+        self._cuts = [cut for cut in sorted(set(chain.from_iterable(spans))) if self._is_clean(cut)]
+        self._part = lru_cache(maxsize=PARTS_KEPT)(self._made)
+
+    def between(self, start: int, end: int) -> str:
+        """The words there, with a space between them."""
+        first, last = bisect_right(self._cuts, start), bisect_left(self._cuts, end)
+        parts = pairwise([start, *self._cuts[first:last], end])
+        return " ".join(filter(None, (self._part(*part) for part in parts)))
+
+    def _is_clean(self, cut: int) -> bool:
+        return any(letter.isspace() for letter in self._text[max(0, cut - 1) : cut + 1])
+
+    def _made(self, start: int, end: int) -> str:
+        return " ".join(words_of(self._text[start:end]))
 
 
 class _Division:

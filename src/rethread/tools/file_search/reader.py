@@ -158,7 +158,8 @@ class _Child:
             chunks += answer.chunks
             if answer.code is not None:
                 fields = {"code": answer.code, "cause": answer.cause.strip()}
-                logger.debug("file not read", extra={"fields": fields})
+                level = logging.ERROR if answer.code == "server_error" else logging.DEBUG
+                logger.log(level, "file not read", extra={"fields": fields})
                 return [], Unreadable(answer.code, answer.message)
             if answer.is_last:
                 return chunks, None
