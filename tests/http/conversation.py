@@ -90,6 +90,7 @@ def hold(url: str) -> list[Exchange]:
         thread_id = _thread(conversation)
         _runs(conversation, assistant_id, thread_id)
         _files(conversation)
+        _vector_stores(conversation)
         for open_operation in OPEN:
             conversation.call(open_operation)
         conversation.call("retrieveModel", ids={"model": "demo"})
@@ -134,7 +135,9 @@ def _thread(conversation: Conversation) -> str:
     empty = make("createThread")
     call("listMessages", ids={"thread_id": empty})
     call("listRuns", ids={"thread_id": empty})
-    attachments = [{"file_id": "file-1", "tools": [{"type": "file_search"}]}]
+    file = {"file": ("notes.txt", b"Every year has four seasons.")}
+    file_id = call("createFile", body={"purpose": "assistants"}, files=file).json()["id"]
+    attachments = [{"file_id": file_id, "tools": [{"type": "file_search"}]}]
     first = {"role": "user", "content": [{"type": "text", "text": "Look"}, IMAGE]}
     thread_id = make("createThread", body={"messages": [{**first, "attachments": attachments}]})
     call("getThread", ids={"thread_id": thread_id})
@@ -167,6 +170,35 @@ def _files(conversation: Conversation) -> None:
     part = call("addUploadPart", ids=ids, files={"data": ("data", b"1234")}).json()
     call("completeUpload", ids=ids, body={"part_ids": [part["id"]]})
     call("cancelUpload", ids={"upload_id": conversation.make("createUpload", body=wanted)})
+
+
+def _vector_stores(conversation: Conversation) -> None:
+    call, make = conversation.call, conversation.make
+    file = {"file": ("notes.txt", b"All there is to know.")}
+    purpose = {"purpose": "assistants"}
+    file_ids = [call("createFile", body=purpose, files=file).json()["id"] for _ in range(2)]
+    store_id = make("createVectorStore", body={"name": "n", "file_ids": file_ids[:1]})
+    ids = {"vector_store_id": store_id}
+    call("listVectorStores", query={"limit": 1})
+    expiry = {"anchor": "last_active_at", "days": 1}
+    call("modifyVectorStore", ids=ids, body={"metadata": {"a": "b"}, "expires_after": expiry})
+    call("getVectorStore", ids=ids)
+
+    adding = {"file_id": file_ids[1], "attributes": {"a": "b", "n": 1, "f": 1.5, "is": True}}
+    call("createVectorStoreFile", ids=ids, body=adding)
+    of_file = {**ids, "file_id": file_ids[1]}
+    call("getVectorStoreFile", ids=of_file, headers=POLL)
+    call("updateVectorStoreFileAttributes", ids=of_file, body={"attributes": {"a": "c"}})
+    call("retrieveVectorStoreFileContent", ids=of_file)
+    call("listVectorStoreFiles", ids=ids, query={"filter": "completed", "limit": 1})
+    call("deleteVectorStoreFile", ids=of_file)
+
+    batch_id = make("createVectorStoreFileBatch", ids=ids, body={"file_ids": file_ids})
+    of_batch = {**ids, "batch_id": batch_id}
+    call("getVectorStoreFileBatch", ids=of_batch, headers=POLL)
+    call("listFilesInVectorStoreBatch", ids=of_batch)
+    call("cancelVectorStoreFileBatch", ids=of_batch)
+    call("deleteVectorStore", ids=ids)
 
 
 def _runs(conversation: Conversation, assistant_id: str, thread_id: str) -> None:

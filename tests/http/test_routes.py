@@ -14,6 +14,8 @@ IDS = {
     "step_id": "step_1",
     "file_id": "file-1",
     "upload_id": "upload_1",
+    "vector_store_id": "vs_1",
+    "batch_id": "vsfb_1",
     "model": "demo",
 }
 

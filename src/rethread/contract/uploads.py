@@ -28,7 +28,7 @@ class CreateUpload(Request, frozen=True):
 
     filename: FileName
     purpose: AskedPurpose
-    bytes: Annotated[int, Meta(ge=0, le=2**53)]
+    bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
     mime_type: Annotated[str, Meta(max_length=MIME_TYPE_CHARACTERS)]
     expires_after: ExpiresAfter | None = None
 

@@ -4,12 +4,13 @@ What is shown of a store, a file or a batch is put together when somebody asks (
 status and its counts are what became of its files, and stand nowhere else.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
-from rethread.contract import FileId, Metadata, Request, check_id
+from rethread.contract import FileId, Metadata, Request, check_id, new_id
 from rethread.contract.tools import Strict
 from rethread.errors import Invalid
 
@@ -31,7 +32,7 @@ Attribute = AttributeText | WholeNumber | float | bool
 Attributes = Annotated[dict[AttributeKey, Attribute], Meta(max_length=16)]
 
 
-class ExpiresAfter(Strict, frozen=True):
+class StoreExpiresAfter(Strict, frozen=True):
     """How long a store is kept that nobody uses."""
 
     anchor: Literal["last_active_at"]
@@ -84,7 +85,7 @@ class CreateVectorStore(Request, frozen=True):
     description: Description | None = None
     file_ids: FileIds | None = None
     chunking_strategy: ChunkingStrategy | None = None
-    expires_after: ExpiresAfter | None = None
+    expires_after: StoreExpiresAfter | None = None
     metadata: Metadata | None = None
 
     def check(self, at: str = "") -> None:
@@ -97,7 +98,7 @@ class ModifyVectorStore(Request, frozen=True):
     """POST /vector_stores/{vector_store_id}: what is absent stays as it is."""
 
     name: Name | None = None
-    expires_after: ExpiresAfter | None = None
+    expires_after: StoreExpiresAfter | None = None
     metadata: Metadata | None = None
 
 
@@ -125,7 +126,16 @@ class CreateVectorStoreFile(Request, frozen=True):
 class ModifyVectorStoreFile(Request, frozen=True):
     """POST /vector_stores/{vector_store_id}/files/{file_id}: null takes the attributes away."""
 
-    attributes: Attributes | None
+    attributes: Attributes | None | UnsetType = UNSET
+
+    def check(self, at: str = "") -> None:
+        """There is something to modify."""
+        if self.attributes is UNSET:
+            raise Invalid(
+                f"Missing required parameter: '{at}attributes'.",
+                param=f"{at}attributes",
+                code="missing_required_parameter",
+            )
 
 
 class CreateFileBatch(Request, frozen=True):
@@ -160,7 +170,7 @@ class CreateFileBatch(Request, frozen=True):
             )
 
     @property
-    def to_add(self) -> Sequence[FileToAdd]:
+    def to_add(self) -> list[FileToAdd]:
         """Each file and how it is to be read."""
         return self.files or [
             FileToAdd(
@@ -172,10 +182,20 @@ class CreateFileBatch(Request, frozen=True):
         ]
 
 
+class CancelFileBatch(Request, frozen=True):
+    """POST /vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel: it takes nothing."""
+
+
 class ListVectorStoreFiles(Request, frozen=True):
     """The lists of files in a store and in a batch, beside the parameters of every list."""
 
     filter: FileStatus | None = None
+
+
+def counts_of(statuses: Iterable[FileStatus]) -> "FileCounts":
+    """How many there are of each status."""
+    counted = Counter[str](statuses)
+    return FileCounts(**counted, total=counted.total())
 
 
 class FileCounts(Struct, frozen=True, kw_only=True):
@@ -199,7 +219,7 @@ class VectorStore(Struct, frozen=True, kw_only=True):
     usage_bytes: int
     file_counts: FileCounts
     status: StoreStatus
-    expires_after: ExpiresAfter | None
+    expires_after: StoreExpiresAfter | None
     expires_at: int | None
     last_active_at: int
     metadata: dict[str, str]
@@ -213,7 +233,7 @@ class StoreBody(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
 
 
-class LastError(Struct, frozen=True):
+class ReadingError(Struct, frozen=True):
     """Why a file was not read."""
 
     code: ReadingErrorCode
@@ -236,9 +256,34 @@ class VectorStoreFile(Struct, frozen=True, kw_only=True):
     created_at: int
     vector_store_id: str
     status: FileStatus
-    last_error: LastError | None
+    last_error: ReadingError | None
     chunking_strategy: ShownChunking
     attributes: dict[str, str | int | float | bool]
+
+    @classmethod
+    def new(cls, asked: "FileToAdd", *, store_id: str, now: int) -> Self:
+        """A file that was just added, and is to be read."""
+        return cls(
+            id=asked.file_id,
+            usage_bytes=0,
+            created_at=now,
+            vector_store_id=store_id,
+            status="in_progress",
+            last_error=None,
+            chunking_strategy=ShownChunking(sizes_of(asked.chunking_strategy)),
+            attributes=asked.attributes or {},
+        )
+
+    def added_again(self, asked: "FileToAdd", *, now: int) -> Self:
+        """What it is after it was added once more: read anew only where that gives another text."""
+        sizes = sizes_of(asked.chunking_strategy)
+        if self.status in ("failed", "cancelled") or self.chunking_strategy.static != sizes:
+            return self.new(asked, store_id=self.vector_store_id, now=now)
+        return self.with_attributes(asked.attributes)
+
+    def with_attributes(self, attributes: dict[str, str | int | float | bool] | None) -> Self:
+        """The file with these attributes in the place of others."""
+        return structs.replace(self, attributes=attributes or {})
 
 
 class FileBatch(Struct, frozen=True, kw_only=True):
@@ -250,6 +295,26 @@ class FileBatch(Struct, frozen=True, kw_only=True):
     vector_store_id: str
     status: FileStatus
     file_counts: FileCounts
+
+    @classmethod
+    def new(cls, counts: FileCounts, *, store_id: str, now: int) -> Self:
+        """A batch that was just added."""
+        return cls(
+            id=new_id("vsfb"),
+            created_at=now,
+            vector_store_id=store_id,
+            status=batch_status(counts, is_cancelled=False),
+            file_counts=counts,
+        )
+
+
+def batch_status(counts: FileCounts, *, is_cancelled: bool) -> FileStatus:
+    """The status of a batch; one that was cancelled too late to stop a file is completed."""
+    if counts.in_progress:
+        return "in_progress"
+    if is_cancelled:
+        return "cancelled"
+    return "failed" if counts.failed and counts.failed == counts.total else "completed"
 
 
 class TextContent(Struct, frozen=True):

@@ -18,6 +18,7 @@ from rethread.contract.files import AnyPurpose
 from rethread.contract.messages import MessageDelta
 from rethread.contract.steps import Include, StepDelta
 from rethread.contract.threads import MAX_QUERY_CHARACTERS
+from rethread.contract.vector_stores import FileStatus
 from rethread.http.codec import DEFAULT_LIMIT, MAX_LIMIT, encode
 from rethread.http.files import CONTENT_TYPES, MOST_FILES
 from rethread.http.operations import OPERATIONS, Document, Operation
@@ -34,7 +35,19 @@ PATH_PREFIXES: Final[Mapping[str, Prefix]] = {
     "run_id": "run",
     "step_id": "step",
     "upload_id": "upload",
+    "vector_store_id": "vs",
+    "batch_id": "vsfb",
 }
+TAGS: Final = (
+    "vector_stores",
+    "runs",
+    "messages",
+    "threads",
+    "assistants",
+    "files",
+    "uploads",
+    "models",
+)
 # Statuses and when they come; all of them carry the same shape.
 ERRORS: Final[Mapping[int, tuple[str, str]]] = {
     400: ("Invalid", "The request breaks the contract, or the object's state refuses it now."),
@@ -115,9 +128,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _tag(path: str) -> str:
     segments = path.strip("/").split("/")
-    for noun in ("runs", "messages", "threads", "assistants", "files", "uploads", "models"):
+    for noun in TAGS:
         if noun in segments:
-            return noun.capitalize()
+            return noun.replace("_", " ").capitalize()
     return "Server"
 
 
@@ -167,6 +180,9 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     if operation.has_purpose:
         purposes = msgspec.json.schema(AnyPurpose)
         parameters.append(_query("purpose", {"type": "string", **purposes}, "Only these."))
+    if operation.has_filter:
+        statuses = msgspec.json.schema(FileStatus)
+        parameters.append(_query("filter", {"type": "string", **statuses}, "Only these."))
     if operation.is_stream:
         text = "The number of the event behind which the stream begins; wins over the header."
         parameters.append(_query("starting_after", {"type": "integer", "minimum": 0}, text))
@@ -282,18 +298,29 @@ def _schemas() -> dict[str, Schema]:
     _, made = msgspec.json.schema_components([*asked, *answered], ref_template=REF)
     # Python's end of text is written `$` in the dialect of JSON schemas.
     schemas: dict[str, Schema] = msgspec.json.decode(encode(made).replace(rb'\\Z"', b'$"'))
+    for schema in schemas.values():
+        _leave_out_hidden(schema)
     in_requests = {kind.cls for kind in _structs_in(asked)}
     for kind in _structs_in(answered):
         # An answer leaves nothing out: what has a default is there all the same.
         if kind.cls not in in_requests and kind.cls is not Document:
             tag = [] if kind.tag_field is None else [kind.tag_field]
-            schemas[kind.cls.__name__]["required"] = tag + _always_there(kind)
+            seen = schemas[kind.cls.__name__]
+            there = [name for name in _always_there(kind) if name in seen.get("properties", {})]
+            seen["required"] = tag + there
     schemas["StreamEvent"] = _event_schema()
     for operation in OPERATIONS:
         if operation.lists is not None and operation.answers is not None:
             name = operation.answers.__name__
             schemas[_list_name(name)] = _list_schema(name)
     return schemas
+
+
+def _leave_out_hidden(schema: Schema) -> None:
+    """Take out the fields that are stored only (`contract.steps.Hidden`)."""
+    fields = schema.get("properties", {})
+    for name in [name for name, kind in fields.items() if "x-hidden" in kind]:
+        del fields[name]
 
 
 def _list_name(name: str) -> str:

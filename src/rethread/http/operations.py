@@ -30,6 +30,18 @@ from rethread.contract.uploads import (
     Upload,
     UploadPart,
 )
+from rethread.contract.vector_stores import (
+    CancelFileBatch,
+    CreateFileBatch,
+    CreateVectorStore,
+    CreateVectorStoreFile,
+    FileBatch,
+    FileContent,
+    ModifyVectorStore,
+    ModifyVectorStoreFile,
+    VectorStore,
+    VectorStoreFile,
+)
 
 
 class About(Struct, frozen=True):
@@ -75,6 +87,7 @@ class Operation(NamedTuple):
     has_metadata: bool = False
     has_search: bool = False
     has_purpose: bool = False
+    has_filter: bool = False
     has_long_pages: bool = False
     file_field: str | None = None  # what it asks is a form, with a file in this field
     downloads: bool = False
@@ -99,7 +112,7 @@ class Operation(NamedTuple):
     @property
     def is_beta(self) -> bool:
         """Whether the OpenAI-Beta header is looked at."""
-        return self.path.startswith(("/assistants", "/threads"))
+        return self.path.startswith(("/assistants", "/threads", "/vector_stores"))
 
     @property
     def needs_key(self) -> bool:
@@ -113,6 +126,9 @@ M: Final = f"{T}/messages/{{message_id}}"
 R: Final = f"{T}/runs/{{run_id}}"
 F: Final = "/files/{file_id}"
 U: Final = "/uploads/{upload_id}"
+V: Final = "/vector_stores/{vector_store_id}"
+VF: Final = f"{V}/files/{{file_id}}"
+B: Final = f"{V}/file_batches/{{batch_id}}"
 
 # The ids of OpenAI's operations are spelled as theirs, so that generated clients agree.
 OPERATIONS: Final = (
@@ -199,6 +215,7 @@ OPERATIONS: Final = (
         f"GET {R}/events",
         "Replay and follow a run's events, from the first one on or behind any",
         None,
+        has_include=True,
         is_extension=True,
     ),
     Operation(
@@ -255,6 +272,78 @@ OPERATIONS: Final = (
         asks=CompleteUpload,
     ),
     Operation("cancelUpload", f"POST {U}/cancel", "Cancel an upload", Upload, asks=CancelUpload),
+    Operation(
+        "listVectorStores", "GET /vector_stores", "List vector stores", VectorStore, lists="vs"
+    ),
+    Operation(
+        "createVectorStore",
+        "POST /vector_stores",
+        "Create a vector store, with files or without",
+        VectorStore,
+        asks=CreateVectorStore,
+    ),
+    Operation("getVectorStore", f"GET {V}", "Retrieve a vector store", VectorStore),
+    Operation(
+        "modifyVectorStore",
+        f"POST {V}",
+        "Modify a vector store",
+        VectorStore,
+        asks=ModifyVectorStore,
+    ),
+    Operation("deleteVectorStore", f"DELETE {V}", "Delete a vector store, not its files", Deleted),
+    Operation(
+        "listVectorStoreFiles",
+        f"GET {V}/files",
+        "List the files in a vector store",
+        VectorStoreFile,
+        lists="file",
+        has_filter=True,
+    ),
+    Operation(
+        "createVectorStoreFile",
+        f"POST {V}/files",
+        "Add a file to a vector store",
+        VectorStoreFile,
+        asks=CreateVectorStoreFile,
+    ),
+    Operation("getVectorStoreFile", f"GET {VF}", "Retrieve a file in a store", VectorStoreFile),
+    Operation(
+        "updateVectorStoreFileAttributes",
+        f"POST {VF}",
+        "Give a file in a store other attributes",
+        VectorStoreFile,
+        asks=ModifyVectorStoreFile,
+    ),
+    Operation("deleteVectorStoreFile", f"DELETE {VF}", "Take a file out of a store", Deleted),
+    Operation(
+        "retrieveVectorStoreFileContent",
+        f"GET {VF}/content",
+        "Retrieve the text that was read in a file",
+        FileContent,
+    ),
+    Operation(
+        "createVectorStoreFileBatch",
+        f"POST {V}/file_batches",
+        "Add files to a vector store",
+        FileBatch,
+        asks=CreateFileBatch,
+    ),
+    Operation("getVectorStoreFileBatch", f"GET {B}", "Retrieve a batch of files", FileBatch),
+    Operation(
+        "cancelVectorStoreFileBatch",
+        f"POST {B}/cancel",
+        "Read no more of a batch's files",
+        FileBatch,
+        asks=CancelFileBatch,
+    ),
+    Operation(
+        "listFilesInVectorStoreBatch",
+        f"GET {B}/files",
+        "List the files of a batch",
+        VectorStoreFile,
+        lists="file",
+        has_filter=True,
+    ),
     Operation("listModels", "GET /models", "List the models and aliases", ModelPage),
     Operation("retrieveModel", "GET /models/{model}", "Retrieve a model", ModelObject),
     Operation("getRoot", "GET /", "Tell what answers here", About),

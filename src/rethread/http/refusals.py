@@ -42,7 +42,7 @@ def refusal(problem: errors.RethreadError) -> Reply:
 
 
 # What else clients of OpenAI's know: a 404 alone would look like a wrong address.
-NOT_SERVED: Final = frozenset({"vector_stores", "chat", "responses"})
+NOT_SERVED: Final = frozenset({"chat", "responses"})
 CLOSE: Final = (b"connection", b"close")
 DO_NOT_RETRY: Final = (b"x-should-retry", b"false")
 RETRY: Final = (b"x-should-retry", b"true")

@@ -7,7 +7,19 @@ none. All lead here.
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from rethread.http import assistants, files, health, messages, models, runs, threads, uploads
+from rethread.http import (
+    assistants,
+    file_batches,
+    files,
+    health,
+    messages,
+    models,
+    runs,
+    threads,
+    uploads,
+    vector_store_files,
+    vector_stores,
+)
 from rethread.http.request import Handler
 
 
@@ -25,6 +37,7 @@ class Route(NamedTuple):
     streams_body: bool = False
 
 
+V: Final = "/vector_stores/{vector_store_id}"
 ROUTES: Final = (
     Route("GET", "/assistants", assistants.list_page),
     Route("POST", "/assistants", assistants.create),
@@ -63,6 +76,21 @@ ROUTES: Final = (
     Route("POST", "/uploads/{upload_id}/parts", uploads.add_part, is_beta=False, streams_body=True),
     Route("POST", "/uploads/{upload_id}/complete", uploads.complete, is_beta=False),
     Route("POST", "/uploads/{upload_id}/cancel", uploads.cancel, is_beta=False),
+    Route("GET", "/vector_stores", vector_stores.list_page),
+    Route("POST", "/vector_stores", vector_stores.create),
+    Route("GET", V, vector_stores.retrieve),
+    Route("POST", V, vector_stores.modify),
+    Route("DELETE", V, vector_stores.delete),
+    Route("GET", f"{V}/files", vector_store_files.list_page),
+    Route("POST", f"{V}/files", vector_store_files.create),
+    Route("GET", f"{V}/files/{{file_id}}", vector_store_files.retrieve),
+    Route("POST", f"{V}/files/{{file_id}}", vector_store_files.modify),
+    Route("DELETE", f"{V}/files/{{file_id}}", vector_store_files.delete),
+    Route("GET", f"{V}/files/{{file_id}}/content", vector_store_files.content),
+    Route("POST", f"{V}/file_batches", file_batches.create),
+    Route("GET", f"{V}/file_batches/{{batch_id}}", file_batches.retrieve),
+    Route("POST", f"{V}/file_batches/{{batch_id}}/cancel", file_batches.cancel),
+    Route("GET", f"{V}/file_batches/{{batch_id}}/files", file_batches.list_files),
     Route("GET", "/models", models.list_all, is_beta=False),
     Route("GET", "/models/{model}", models.retrieve, is_beta=False),
     Route("GET", "/", health.about, needs_key=False, is_beta=False),

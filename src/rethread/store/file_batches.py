@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from rethread.contract.vector_stores import FileBatch, FileCounts, FileStatus
+from rethread.contract.vector_stores import FileBatch, batch_status
 from rethread.errors import NotFound
 from rethread.store import vector_stores
 from rethread.store.database import Database, Statement
@@ -40,12 +40,12 @@ INSERT INTO purged_files (file_number) SELECT number FROM vector_store_files
 CANCEL_FILES = f"UPDATE vector_store_files SET status = 'cancelled' WHERE number IN {UNREAD}"
 
 
-def adding(batch_id: str, store_id: str, file_ids: Iterable[str], *, now: int) -> list[Statement]:
+def adding(batch: FileBatch, file_ids: Iterable[str]) -> list[Statement]:
     """The statements that remember which files came together."""
     names = msgspec.json.encode(dict.fromkeys(file_ids, "")).decode()
     return [
-        Statement(ADD, batch_id, store_id, now),
-        Statement(ADD_FILES, batch_id, store_id, names),
+        Statement(ADD, batch.id, batch.vector_store_id, batch.created_at),
+        Statement(ADD_FILES, batch.id, batch.vector_store_id, names),
     ]
 
 
@@ -61,7 +61,7 @@ async def get(db: Database, project: str, store_id: str, batch_id: str) -> FileB
         id=batch_id,
         created_at=created_at,
         vector_store_id=store_id,
-        status=_status(counts, is_cancelled=bool(is_cancelled)),
+        status=batch_status(counts, is_cancelled=bool(is_cancelled)),
         file_counts=counts,
     )
 
@@ -74,11 +74,3 @@ async def cancel(db: Database, batch_id: str) -> None:
         Statement(PURGE_UNREAD, batch_id),
         Statement(CANCEL_FILES, batch_id),
     )
-
-
-def _status(counts: FileCounts, *, is_cancelled: bool) -> FileStatus:
-    if counts.in_progress:
-        return "in_progress"
-    if is_cancelled:
-        return "cancelled"
-    return "failed" if counts.failed and counts.failed == counts.total else "completed"

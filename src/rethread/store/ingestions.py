@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from rethread.contract.vector_stores import LastError
+from rethread.contract.vector_stores import ReadingError
 from rethread.store.database import Database, Statement
 
 ANY = "SELECT 1 FROM ingestions WHERE claimed = 0 LIMIT 1"
@@ -108,7 +108,7 @@ async def complete(
     )
 
 
-async def fail(db: Database, reading: Reading, error: LastError) -> bool:
+async def fail(db: Database, reading: Reading, error: ReadingError) -> bool:
     """Have it known why the file cannot be read; False if it is not ours."""
     return bool(
         await db.write(

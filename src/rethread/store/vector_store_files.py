@@ -16,7 +16,7 @@ from rethread.contract.vector_stores import (
     MAX_FILES_A_STORE,
     ChunkSizes,
     FileStatus,
-    LastError,
+    ReadingError,
     ShownChunking,
     VectorStoreFile,
     attribute_rows,
@@ -103,6 +103,7 @@ COLUMNS: Final = (
     "overlap_tokens, attributes, last_error"
 )
 GET = f"SELECT {COLUMNS} FROM vector_store_files WHERE store_id = $1 AND file_id = $2"
+SOME = f"SELECT {COLUMNS} FROM vector_store_files WHERE {THESE}"
 NUMBER = "SELECT number FROM vector_store_files WHERE store_id = $1 AND file_id = $2"
 UNFINISHED = """
 SELECT COUNT(*) FROM vector_store_files
@@ -149,7 +150,7 @@ OF_BATCH: Final = " AND file_id IN (SELECT file_id FROM batched_files WHERE batc
 
 _encode: Final = msgspec.json.Encoder().encode
 _attributes: Final = msgspec.json.Decoder(Attributes)
-_errors: Final = msgspec.json.Decoder(LastError)
+_errors: Final = msgspec.json.Decoder(ReadingError)
 
 
 class StoredVectorStoreFile(NamedTuple):
@@ -228,6 +229,13 @@ async def get(db: Database, project: str, store_id: str, file_id: str) -> Stored
     if not rows:
         raise NotInStore(file_id, store_id)
     return _stored(rows[0])
+
+
+async def some(db: Database, store_id: str, file_ids: Iterable[str]) -> dict[str, VectorStoreFile]:
+    """Those of the files that are in the store, by their ids."""
+    rows = await db.read(SOME, store_id, _json(dict.fromkeys(file_ids, "")))
+    shown = (_stored(row).shown for row in rows)
+    return {file.id: file for file in shown}
 
 
 async def page(

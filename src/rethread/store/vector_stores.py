@@ -8,12 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from rethread.contract.vector_stores import (
     DAY_SECONDS,
-    ExpiresAfter,
     FileCounts,
+    ModifyVectorStore,
     StoreBody,
+    StoreExpiresAfter,
     VectorStore,
 )
 from rethread.errors import Conflict, NotFound, Raced
@@ -31,7 +33,7 @@ from rethread.store.pages import (
 ADD = """
 INSERT INTO vector_stores (id, project, created_at, last_active_at, expires_after, expires_at,
                            embedder, body)
-VALUES ($1, $2, $3, $3, $4, $5, $6, $7) RETURNING number
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING number
 """
 COLUMNS: Final = (
     "id, project, created_at, last_active_at, expires_after, expires_at, embedder, body"
@@ -51,8 +53,7 @@ UPDATE vector_stores SET last_active_at = $2, expires_at = $2 + expires_after * 
 """
 REPLACE = f"""
 UPDATE vector_stores
-   SET body = $4, expires_after = $5, last_active_at = $2,
-       expires_at = $2 + CAST($5 AS BIGINT) * {DAY_SECONDS}
+   SET body = $4, expires_after = $5, expires_at = $6, last_active_at = $2
  WHERE id = $1 AND {IS_USABLE} AND body = $3 RETURNING number
 """
 # Nobody finds what is in a store without the store: its row alone makes all of it invisible.
@@ -103,11 +104,17 @@ class Content(NamedTuple):
     usage_bytes: int = 0
 
 
-def adding(
+def new(
     project: str, store_id: str, body: StoreBody, *, days: int | None, embedder: str, now: int
-) -> Statement:
-    """The check that keeps a new store; it expires after so many days without use."""
-    return Statement(ADD, store_id, project, now, days, _expiry(now, days), embedder, _encode(body))
+) -> StoredStore:
+    """A store that is still to be written; it expires after so many days without use."""
+    expires_at = None if days is None else now + days * DAY_SECONDS
+    return StoredStore(store_id, project, now, now, days, expires_at, embedder, _encode(body))
+
+
+def adding(stored: StoredStore) -> Statement:
+    """The check that keeps a new store."""
+    return Statement(ADD, *stored)
 
 
 def touching(store_id: str, now: int) -> Statement:
@@ -147,6 +154,7 @@ def show(stored: StoredStore, content: Content, *, now: int) -> VectorStore:
     body = _bodies.decode(stored.body)
     is_busy = content.counts.in_progress > 0
     days = stored.expires_after
+    expiry = None if days is None else StoreExpiresAfter(anchor="last_active_at", days=days)
     return VectorStore(
         id=stored.id,
         created_at=stored.created_at,
@@ -155,7 +163,7 @@ def show(stored: StoredStore, content: Content, *, now: int) -> VectorStore:
         usage_bytes=content.usage_bytes,
         file_counts=content.counts,
         status="expired" if stored.is_expired(now) else "in_progress" if is_busy else "completed",
-        expires_after=None if days is None else ExpiresAfter(anchor="last_active_at", days=days),
+        expires_after=expiry,
         expires_at=stored.expires_at,
         last_active_at=stored.last_active_at,
         metadata=body.metadata,
@@ -195,19 +203,32 @@ def content_of(rows: Iterable[Row]) -> Content:
     )
 
 
+def modified(stored: StoredStore, asked: ModifyVectorStore, *, now: int) -> StoredStore:
+    """The store with what was asked replaced; that is a use of it."""
+    body = _bodies.decode(stored.body)
+    changed = structs.replace(
+        body,
+        name=body.name if asked.name is None else asked.name,
+        metadata=body.metadata if asked.metadata is None else asked.metadata,
+    )
+    days = asked.expires_after.days if asked.expires_after else stored.expires_after
+    return stored._replace(
+        body=_encode(changed),
+        expires_after=days,
+        expires_at=None if days is None else now + days * DAY_SECONDS,
+        last_active_at=now,
+    )
+
+
 async def replace(
-    db: Database,
-    stored: StoredStore,
-    body: StoreBody,
-    *,
-    days: int | None,
-    now: int,
-    also: Sequence[Statement] = (),
+    db: Database, old: StoredStore, new: StoredStore, *, also: Sequence[Statement] = ()
 ) -> None:
-    """Change what a store is called and how long it stays; Raced if somebody else was quicker."""
-    new = Statement(REPLACE, stored.id, now, stored.body, _encode(body), days)
-    if not await db.write(new, *also):
-        raise Raced(f"Vector store '{stored.id}' was modified at the same time.")
+    """Put a store in its new state; Raced if it was changed, or its time was over, meanwhile."""
+    change = Statement(
+        REPLACE, old.id, new.last_active_at, old.body, new.body, new.expires_after, new.expires_at
+    )
+    if not await db.write(change, *also):
+        raise Raced(f"Vector store '{old.id}' was modified at the same time.")
 
 
 async def delete(db: Database, project: str, store_id: str, *, now: int) -> None:
@@ -233,7 +254,3 @@ async def empty_expired(db: Database) -> bool:
             Statement(REMEMBER_TO_PURGE, store_id),
         )
     return bool(overdue)
-
-
-def _expiry(now: int, days: int | None) -> int | None:
-    return None if days is None else now + days * DAY_SECONDS

@@ -59,11 +59,9 @@ async def new_store(
         await chunk_vectors.check(db)
         await chunk_vectors.prepare(db, embedder.dimensions)
     name = embedder.name if embedder else ""
-    await db.write(
-        vector_stores.adding(
-            PROJECT, store_id, StoreBody(name=store_id), days=days, embedder=name, now=NOW
-        )
-    )
+    body = StoreBody(name=store_id)
+    new = vector_stores.new(PROJECT, store_id, body, days=days, embedder=name, now=NOW)
+    await db.write(vector_stores.adding(new))
 
 
 async def new_file(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from rethread.blobs import Blobs
-from rethread.contract.vector_stores import LastError
+from rethread.contract.vector_stores import ReadingError
 from rethread.errors import Missing, ModelError, Unavailable
 from rethread.providers.embeddings import Embedder
 from rethread.store import chunks, ingestions, vector_store_files
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
     """How a reading ended: with how many chunks, or why not."""
 
     chunks: int = 0
-    error: LastError | None = None
+    error: ReadingError | None = None
 
 
 class Replaced(Exception):
@@ -57,7 +57,7 @@ class Replaced(Exception):
 class Passing(Exception):
     """What stood in the way may have gone when the file is read again."""
 
-    def __init__(self, error: LastError) -> None:
+    def __init__(self, error: ReadingError) -> None:
         super().__init__(error.message)
         self.error = error
 
@@ -89,7 +89,7 @@ async def _outcome(library: Library, reading: Reading, wanted: Wanted, blob: str
         done = await _done(library.db, reading, wanted, found) if reading.fence > 1 else 0
         await _index(library.db, reading, wanted, found, embedder=embedder, done=done)
     except Unreadable as problem:
-        error = LastError(problem.code, problem.message)
+        error = ReadingError(problem.code, problem.message)
         if not await ingestions.fail(library.db, reading, error):
             raise Replaced from None
         return Outcome(error=error)
@@ -109,10 +109,10 @@ async def _read(library: Library, wanted: Wanted, blob: str) -> list[Chunk]:
     except Missing:
         raise Unreadable("server_error", NO_CONTENT) from None
     except Unavailable as problem:
-        raise Passing(LastError("server_error", problem.message)) from problem
+        raise Passing(ReadingError("server_error", problem.message)) from problem
     except Unreadable as problem:
         if problem.code == "server_error":
-            raise Passing(LastError(problem.code, problem.message)) from problem
+            raise Passing(ReadingError(problem.code, problem.message)) from problem
         raise
 
 
@@ -139,14 +139,14 @@ async def _index(
 ) -> None:
     """Write the chunks, some at a time, from the first that is not written yet."""
     size = sum(len(chunk.text.encode()) for chunk in found)
-    size += len(found) * embedder.dimensions * 4 if embedder else 0
     while True:
         some = found[done : done + CHUNKS_A_WRITE]
         indexed = await _embedded(some, embedder)
         also = chunks.adding(db, wanted.store_id, reading.file_number, done, indexed)
         done += len(some)
         if done >= len(found):
-            if not await ingestions.complete(db, reading, usage_bytes=size, also=also):
+            vectors = len(found) * len(indexed[-1].vector or b"") if indexed else 0
+            if not await ingestions.complete(db, reading, usage_bytes=size + vectors, also=also):
                 raise Replaced
             return
         if not await db.write(ingestions.holding(reading), *also):
@@ -160,7 +160,7 @@ async def _embedded(some: Sequence[Chunk], embedder: Embedder | None) -> list[In
         try:
             vectors = await embedder.embed([chunk.text for chunk in some])
         except ModelError as problem:
-            error = LastError("server_error", f"No embeddings: {problem.message}")
+            error = ReadingError("server_error", f"No embeddings: {problem.message}")
             if _is_final(problem):
                 raise Unreadable(error.code, error.message) from problem
             raise Passing(error) from problem

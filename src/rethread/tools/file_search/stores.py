@@ -3,7 +3,7 @@
 Nothing is written here: whoever makes a thread with a store in it writes both, or neither.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -13,12 +13,15 @@ from rethread.contract.vector_stores import (
     CreateVectorStore,
     FileToAdd,
     StoreBody,
+    VectorStore,
+    counts_of,
     sizes_of,
 )
 from rethread.errors import NoSuchFile
 from rethread.store import files, vector_store_files, vector_stores
 from rethread.store.database import Database, Statement
 from rethread.store.vector_store_files import Group
+from rethread.store.vector_stores import Content
 
 
 class NewStore(NamedTuple):
@@ -26,6 +29,7 @@ class NewStore(NamedTuple):
 
     id: str
     statements: list[Statement]
+    shown: VectorStore
 
 
 async def new_store(
@@ -48,14 +52,14 @@ async def new_store(
         FileToAdd(file_id=file_id, chunking_strategy=asked.chunking_strategy)
         for file_id in asked.file_ids or []
     ]
-    statements = [
-        vector_stores.adding(project, store_id, body, days=days, embedder=embedder, now=now)
-    ]
+    stored = vector_stores.new(project, store_id, body, days=days, embedder=embedder, now=now)
+    statements = [vector_stores.adding(stored)]
     for group in await _groups(db, project, to_add):
         statements += vector_store_files.adding(
             store_id, group, now=now, is_new=True, is_urgent=is_urgent
         )
-    return NewStore(store_id, statements)
+    counts = counts_of("in_progress" for _ in set(asked.file_ids or []))
+    return NewStore(store_id, statements, vector_stores.show(stored, Content(counts), now=now))
 
 
 async def adding_files(
@@ -77,6 +81,18 @@ async def adding_files(
     for group in groups:
         statements += vector_store_files.adding(store_id, group, now=now, is_urgent=is_urgent)
     return statements
+
+
+def text_of(chunks: Iterable[tuple[int, str]]) -> str:
+    """The text that chunks were cut from: where each begins, and its text, in order."""
+    pieces: list[str] = []
+    end = 0
+    for start, text in chunks:
+        if start > end and pieces:
+            pieces.append("\n")  # what nobody would look for: white space between two parts
+        pieces.append(text[max(0, end - start) :])
+        end = max(end, start + len(text))
+    return "".join(pieces)
 
 
 async def _groups(db: Database, project: str, to_add: Sequence[FileToAdd]) -> list[Group]:
