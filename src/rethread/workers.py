@@ -30,6 +30,7 @@ from rethread.store import (
     servers,
     threads,
     uploads,
+    vector_store_files,
     vector_stores,
 )
 from rethread.store.database import Database, Statement
@@ -288,8 +289,9 @@ class Workers:
         """Delete the files whose time is over."""
         overdue = await files.expired(self.db)
         for project, file_id in overdue:
+            leaving = vector_store_files.forgetting_file(file_id, now=int(self.now()))
             with suppress(NoSuchFile):  # somebody was quicker
-                await files.delete(self.db, project, file_id)
+                await files.delete(self.db, project, file_id, also=leaving)
         return bool(overdue)
 
     async def expire_uploads(self) -> bool:

@@ -17,7 +17,7 @@ from rethread.http.codec import (
     reply,
 )
 from rethread.http.request import Download, Request, Response
-from rethread.store import files
+from rethread.store import files, vector_store_files
 
 MOST_FILES: Final = 10_000  # on a page; it is also how many there are unless it says otherwise
 # What a browser may show without running anything; the rest is bytes to it.
@@ -76,7 +76,8 @@ async def retrieve(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     """DELETE /files/{file_id}"""
     file_id = file_id_of(request)
-    await files.delete(request.db, request.project, file_id)
+    leaving = vector_store_files.forgetting_file(file_id, now=request.now)
+    await files.delete(request.db, request.project, file_id, also=leaving)
     return deleted_reply(file_id, "file")
 
 
