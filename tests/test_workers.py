@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rethread.providers.demo import Demo
-from rethread.runs.driver import Engine
+from rethread.runs.engine import Engine
 from rethread.store import leases
 from rethread.store.database import Database
 from rethread.store.events import EventLog

@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from rethread.errors import NoSuchFile, RethreadError
 from rethread.runs.commands import Driver, interrupt_topic
-from rethread.runs.driver import Engine, drive
+from rethread.runs.driver import drive
+from rethread.runs.engine import Engine
 from rethread.store import (
     answers,
     blobs,

@@ -12,7 +12,7 @@ from rethread.contract.steps import FunctionCall, FunctionResult, ToolCallsDetai
 from rethread.runs import history
 from rethread.runs.history import FIRST_PAGE
 from rethread.runs.lifecycle import end_step, new_step
-from rethread.runs.prompt import MESSAGE_OVERHEAD_TOKENS, Window
+from rethread.runs.window import MESSAGE_OVERHEAD_TOKENS, Window
 from rethread.store import messages, steps
 from rethread.store.database import Database, Row, Statement
 from tests.objects import NOW, a_message, a_run, stored_message, stored_thread

@@ -1,9 +1,18 @@
 """What a driver that went away has left open is ended with what listeners had seen of it."""
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 
-from rethread.contract.messages import Message, RefusalPart, TextPart, TextValue
+from rethread.contract.messages import (
+    FileCitation,
+    FileCitationAnnotation,
+    Message,
+    RefusalPart,
+    TextPart,
+    TextValue,
+)
 from rethread.contract.runs import LastError, Run
 from rethread.contract.steps import Step, ToolCallsDetails
 from rethread.runs import open_ends
@@ -20,13 +29,15 @@ from tests.heard import PARIS, Heard, feed, names
 from tests.objects import NOW, PROJECT, claimed, stored_run
 
 
-async def left_open(db: Database, *answers: Reply) -> tuple[Run, list[Step]]:
+async def left_open(
+    db: Database, *answers: Reply, cited: Mapping[str, str] | None = None
+) -> tuple[Run, list[Step]]:
     """A run whose driver went away after it had recorded these answers, and its steps."""
     log = EventLog(db)
     started = await stored_run(db, log)
     run = move(started.run, "in_progress", now=NOW)
     recorder = Recorder(log, await claimed(db), last_number=2)
-    turn = Turn(run, offer=Offer(frozenset({"weather"})))
+    turn = Turn(run, offer=Offer(frozenset({"weather"})), cited=cited or {})
     for answer in answers:
         recorder.record(feed(turn, answer))
         await recorder.settle()
@@ -49,6 +60,16 @@ async def test_a_message_in_progress_ends_with_what_was_streamed_into_it(db: Dat
     assert message.incomplete_details is not None
     assert message.incomplete_details.reason == "run_failed"
     Heard(events)
+
+
+async def test_a_message_in_progress_keeps_what_it_has_cited(db: Database) -> None:
+    mark = "【0:0†a.md】"
+    said = replies.text("As it says", mark[:4], mark[4:] + "!", mark[:4])
+    run, open_steps = await left_open(db, said, cited={mark: "file-a"})
+    message = (await open_ends.closing(db, run, open_steps, status="failed", now=NOW))[0].payload
+    assert isinstance(message, Message)
+    cited = FileCitationAnnotation(mark, 10, 10 + len(mark), FileCitation("file-a"))
+    assert message.content == [TextPart(TextValue(f"As it says{mark}!", [cited]))]
 
 
 @pytest.mark.parametrize("status", ["cancelled", "expired"])

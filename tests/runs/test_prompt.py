@@ -36,7 +36,12 @@ from rethread.contract.tools import (
 from rethread.errors import ModelError
 from rethread.runs import prompt
 from rethread.runs.lifecycle import end_step, new_step
-from rethread.runs.prompt import IMAGE_TOKENS, LOW_DETAIL_IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS
+from rethread.runs.window import (
+    IMAGE_TOKENS,
+    LOW_DETAIL_IMAGE_TOKENS,
+    MESSAGE_OVERHEAD_TOKENS,
+    Window,
+)
 from tests.objects import NOW, WEATHER, a_message, a_run, an_assistant
 
 RUN = a_run()
@@ -64,20 +69,20 @@ def words(text: str) -> int:
 
 def a_window(
     budget: int = 1000, *, last_messages: int | None = None, fixed: tuple[str, ...] = ()
-) -> prompt.Window:
-    return prompt.Window(
+) -> Window:
+    return Window(
         budget_tokens=budget, last_messages=last_messages, count=words, fixed=fixed, run_id=RUN.id
     )
 
 
-def shown(window: prompt.Window, *items: Message | Step) -> list[ChatMessage]:
+def shown(window: Window, *items: Message | Step) -> list[ChatMessage]:
     """The prompt's messages, once the items were taken: the oldest is given first."""
     for item in reversed(items):
         window.take(item)
     return window.messages()
 
 
-def texts(window: prompt.Window, *items: Message | Step) -> list[Any]:
+def texts(window: Window, *items: Message | Step) -> list[Any]:
     return [message.content for message in shown(window, *items)]
 
 
@@ -149,7 +154,7 @@ def test_a_text_that_cannot_fit_is_not_counted_to_its_end() -> None:
         counted += len(text)
         return len(text.split())
 
-    window = prompt.Window(budget_tokens=100, last_messages=None, count=count, fixed=())
+    window = Window(budget_tokens=100, last_messages=None, count=count, fixed=())
     window.take(said("w " * 1_000_000))
     assert window.lacks_newest
     assert counted < 100_000

@@ -209,6 +209,13 @@ class CitationDelta(Struct, frozen=True, kw_only=True, tag_field="type", tag="fi
     file_citation: QuotedCitation
 
 
+def as_shown(cited: CitationDelta) -> FileCitationAnnotation:
+    """A citation as the message shows it that it was streamed into."""
+    return FileCitationAnnotation(
+        cited.text, cited.start_index, cited.end_index, FileCitation(cited.file_citation.file_id)
+    )
+
+
 class TextDelta(Struct, frozen=True):
     """More of a text; only a part's first delta, and one that is a citation, has `annotations`."""
 

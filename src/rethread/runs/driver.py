@@ -9,14 +9,13 @@ thread) ends it at once, also while the model is silent. Nobody else appends to 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 from msgspec import structs
 
-from rethread.blobs import Blobs
 from rethread.contract.chat import ChatRequest
 from rethread.contract.events import Event
 from rethread.contract.runs import (
@@ -31,21 +30,20 @@ from rethread.contract.runs import (
 )
 from rethread.contract.steps import FunctionCall, Step, calls_of, decode_step
 from rethread.errors import ModelError
-from rethread.providers import Provider
 from rethread.runs import history, images, open_ends, prompt, searching
 from rethread.runs.commands import interrupt_topic
+from rethread.runs.engine import Engine
 from rethread.runs.held import HeldRun, Interruption
 from rethread.runs.lifecycle import TERMINAL, end_step, move
 from rethread.runs.recorder import Recorder, Replaced
 from rethread.runs.turn import Ending, Turn, step_event
 from rethread.runs.usage import added, estimated
+from rethread.runs.window import Window, beside_answer
 from rethread.store import leases, runs, steps
-from rethread.store.database import Database
-from rethread.store.events import EventLog, topic
+from rethread.store.events import topic
 from rethread.store.leases import Lease
 from rethread.store.runs import StoredRun
 from rethread.store.wakeups import Wakeup
-from rethread.tools.file_search.search import Search
 
 logger = logging.getLogger("rethread.run")
 
@@ -53,21 +51,6 @@ MOST_CRASHES: Final = 4  # a run whose server goes away that often may be why it
 STOPPED: Final = "The server was restarted in the middle of this step."
 STOPPED_TOO_OFTEN: Final = "The server stopped several times in the middle of this run."
 FILTERED: Final = "The model's answer was stopped by its content filter."
-
-
-class Engine(NamedTuple):
-    """What every driver needs."""
-
-    db: Database
-    blobs: Blobs
-    log: EventLog
-    provider: Provider
-    resolve_model: Callable[[str], str]  # a run's model → the id that the model server knows
-    context_window: Callable[[str], int]  # a run's model → tokens that a prompt may hold
-    count_tokens: Callable[[str], int]
-    clock: Callable[[], float]
-    search: Search
-    file_wait_seconds: float = 60  # for the thread's files, before the model is called
 
 
 async def drive(engine: Engine, lease: Lease, stored: StoredRun | None = None) -> None:
@@ -188,7 +171,7 @@ class Driver:
         self._steps = [step for step in self._steps if step.status != "in_progress"]
         return True
 
-    async def _answer(self, filling: Awaitable[prompt.Window], wakeup: Wakeup) -> None:
+    async def _answer(self, filling: Awaitable[Window], wakeup: Wakeup) -> None:
         """Call the model, and again with what it has searched for, until the run rests."""
         prompt.check_supported(self._held.run)
         if interruption := await self._wait_for_files(wakeup):
@@ -208,13 +191,13 @@ class Driver:
         )
         return await self._held.unless_interrupted(waiting, wakeup)
 
-    async def _filled(self) -> prompt.Window:
+    async def _filled(self) -> Window:
         run = self._held.run
         whole = self._engine.context_window(run.model)
-        budget = prompt.beside_answer(whole, answer_tokens=run.max_completion_tokens)
+        budget = beside_answer(whole, answer_tokens=run.max_completion_tokens)
         if run.max_prompt_tokens is not None:
             budget = min(budget, run.max_prompt_tokens - self._spent.prompt_tokens)
-        window = prompt.Window(
+        window = Window(
             budget_tokens=budget,
             last_messages=run.truncation_strategy.last_messages,
             count=self._engine.count_tokens,
@@ -225,7 +208,7 @@ class Driver:
         await history.fill(self._engine.db, run.thread_id, window)
         return window
 
-    async def _call_model(self, window: prompt.Window, wakeup: Wakeup) -> bool:
+    async def _call_model(self, window: Window, wakeup: Wakeup) -> bool:
         """One answer of the model; whether it is to be called again, with what it searched for."""
         run = self._held.run
         budget = run.max_completion_tokens
@@ -250,9 +233,7 @@ class Driver:
         await self._finish(ending)
         return False
 
-    def _request(
-        self, window: prompt.Window, budget_left: int | None, *, may_search: bool
-    ) -> ChatRequest:
+    def _request(self, window: Window, budget_left: int | None, *, may_search: bool) -> ChatRequest:
         run = self._held.run
         request = prompt.request(
             run,
@@ -287,9 +268,7 @@ class Driver:
         turn.usage = None  # counted
         return ending
 
-    async def _search(
-        self, turn: Turn, ending: Ending, window: prompt.Window, wakeup: Wakeup
-    ) -> bool:
+    async def _search(self, turn: Turn, ending: Ending, window: Window, wakeup: Wakeup) -> bool:
         """Make the answer's searches; False if the run has come to rest, for whatever reason."""
         self._recorder.record(ending.events)
         work = self._make_searches(turn, ending, room=window.room_for_passages)

@@ -7,7 +7,7 @@ import msgspec
 
 from rethread.contract.messages import Message, decode_message
 from rethread.contract.steps import Step
-from rethread.runs.prompt import Window
+from rethread.runs.window import Window
 from rethread.store import messages, steps
 from rethread.store.database import Database
 from rethread.store.pages import NOWHERE_ABOVE

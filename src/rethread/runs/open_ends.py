@@ -10,12 +10,15 @@ from msgspec import structs
 
 from rethread.contract.events import Event
 from rethread.contract.messages import (
+    Annotation,
     MessageDelta,
     Part,
     RefusalPart,
+    RefusalPartDelta,
     TextPart,
     TextPartDelta,
     TextValue,
+    as_shown,
     decode_message,
 )
 from rethread.contract.runs import LastError, Run, RunStatus
@@ -64,17 +67,27 @@ async def _streamed_content(db: Database, run: Run, message_id: str) -> list[Par
     """The message's parts, put together from the deltas in the log."""
     texts: dict[int, list[str]] = {}
     refusals: set[int] = set()
+    cited: dict[int, list[Annotation]] = {}
     async for record in read_all(db, run.thread_id, run.id):
         for delta in _deltas(record.body, message_id):
             for part in delta.delta.content:
                 is_text = isinstance(part, TextPartDelta)
                 piece = part.text.value if isinstance(part, TextPartDelta) else part.refusal
                 texts.setdefault(part.index, []).append(piece)
+                cited.setdefault(part.index, []).extend(_annotations(part))
                 refusals |= set() if is_text else {part.index}
     return [
-        RefusalPart("".join(pieces)) if index in refusals else TextPart(TextValue("".join(pieces)))
+        RefusalPart("".join(pieces))
+        if index in refusals
+        else TextPart(TextValue("".join(pieces), cited[index]))
         for index, pieces in sorted(texts.items())
     ]
+
+
+def _annotations(part: TextPartDelta | RefusalPartDelta) -> list[Annotation]:
+    """What a delta annotates, as the message shows it."""
+    given = part.text.annotations if isinstance(part, TextPartDelta) else []
+    return [as_shown(each) for each in given or []]
 
 
 def _deltas(body: bytes, message_id: str) -> list[MessageDelta]:

@@ -9,7 +9,7 @@ parts as were streamed. Source: the SDKs' stream handlers, 1.x to 3.x.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType, structs
 
@@ -18,8 +18,6 @@ from rethread.contract.events import Event, EventName
 from rethread.contract.messages import (
     Annotation,
     CitationDelta,
-    FileCitation,
-    FileCitationAnnotation,
     IncompleteReason,
     Message,
     MessageChange,
@@ -32,6 +30,7 @@ from rethread.contract.messages import (
     TextPart,
     TextPartDelta,
     TextValue,
+    as_shown,
 )
 from rethread.contract.runs import (
     LastError,
@@ -230,15 +229,15 @@ class Turn:
             if file_id is None:
                 self._show("text", text, events)
                 continue
-            index = len(self._annotations)
-            place: dict[str, Any] = {"text": text, "start_index": start, "end_index": self._length}
-            self._annotations.append(
-                FileCitationAnnotation(**place, file_citation=FileCitation(file_id))
+            cited = CitationDelta(
+                index=len(self._annotations),
+                text=text,
+                start_index=start,
+                end_index=self._length,
+                file_citation=QuotedCitation(file_id),
             )
-            cited = QuotedCitation(file_id)
-            self._show(
-                "text", text, events, [CitationDelta(index=index, **place, file_citation=cited)]
-            )
+            self._annotations.append(as_shown(cited))
+            self._show("text", text, events, [cited])
 
     def _show(
         self,
