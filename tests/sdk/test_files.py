@@ -37,7 +37,9 @@ async def test_files_are_listed_by_purpose_and_page_by_page(client: AsyncOpenAI)
         await client.files.create(file=("a.jsonl", b"{}"), purpose=purpose)
         for purpose in ("fine-tune", "batch", "fine-tune")
     ]
-    listed = [file.id async for file in client.files.list(purpose="fine-tune", limit=1, order="asc")]
+    listed = [
+        file.id async for file in client.files.list(purpose="fine-tune", limit=1, order="asc")
+    ]
     assert listed == [made[0].id, made[2].id]
     newest = await client.files.list(limit=2)
     assert [file.id for file in newest.data] == [made[2].id, made[1].id]

@@ -18,13 +18,13 @@ NODE: Final = Path(__file__).with_name("node")
 VERSIONS: Final = ("v4", "latest")
 
 
-def spoken(folder: Path, version: str, *arguments: str) -> Any:
+def spoken(folder: Path, version: str, *arguments: str, script: str = "conversation.mjs") -> Any:
     """What the conversation saw."""
     modules = NODE / version / "node_modules"
     if not (modules / ".done").exists() or shutil.which("node") is None:
         pytest.skip(f"no openai ({version}) for node: scripts/setup-node sets it up")
     (folder / "node_modules").symlink_to(modules.resolve())
-    conversation = shutil.copy(NODE / "conversation.mjs", folder)
+    conversation = shutil.copy(NODE / script, folder)
     done = subprocess.run(
         ["node", conversation, *arguments],
         capture_output=True,

@@ -43,10 +43,15 @@ def interpreter(version: str) -> str:
     return str(python)
 
 
-def spoken(version: str, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
+def spoken(
+    version: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    script: Path = CONVERSATION,
+) -> Any:
     """What the conversation saw."""
     done = subprocess.run(
-        [interpreter(version), str(CONVERSATION), *arguments],
+        [interpreter(version), str(script), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
