@@ -21,6 +21,7 @@ from rethread.http.request import Request
 from rethread.store import blobs
 
 MEMBER: Final = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]\Z")
+READ_AHEAD: Final = 2  # pieces
 NUMBER: Final = re.compile(r"[0-9]{1,12}\Z")
 
 Check = Callable[[dict[str, Any]], object]
@@ -116,7 +117,7 @@ async def _counted(
     most_bytes: int,
 ) -> AsyncIterator[bytes]:
     renewed = time.monotonic()
-    async for piece in pieces:
+    async for piece in _ahead(pieces):
         stored.size += len(piece)
         if stored.size > most_bytes:
             raise TooLarge(f"The file is too large: it may have {most_bytes} bytes at most.")
@@ -124,9 +125,32 @@ async def _counted(
             renewed = time.monotonic()
             if not await blobs.renew(request.db, stored.blob):
                 raise Raced("The upload was silent for too long.")
-        for digest in digests:
-            await asyncio.to_thread(digest.update, piece)
+        # In a thread, and while the piece is written by another one.
+        hashing = [asyncio.to_thread(digest.update, piece) for digest in digests]
+        hashed = asyncio.gather(*hashing)
         yield piece
+        await hashed
+
+
+async def _ahead(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same; the next ones are read while the last one is at work with."""
+    queue: asyncio.Queue[bytes | None] = asyncio.Queue(READ_AHEAD)
+
+    async def read() -> None:
+        try:
+            async for piece in pieces:
+                await queue.put(piece)
+        finally:
+            await queue.put(None)
+
+    reading = asyncio.create_task(read())
+    try:
+        while (piece := await queue.get()) is not None:
+            yield piece
+        await reading
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 def _file_name(part: Part) -> str:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import ctypes
 import math
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,6 +16,9 @@ from rethread.http.protocol import KEEP_ALIVE_SECONDS, LINGER_SECONDS, Protocol,
 from rethread.http.stopping import ARRIVAL_SECONDS, Stop, turn_away
 
 CUT_OFF_SECONDS: Final = 0.2
+# What arrives does so in pieces of 256 KiB. By default the allocator gets each of them from the
+# system and gives it back, and the system clears it: a body came half as fast as it can.
+REUSED_BYTES: Final = {-3: 8 * 2**20, -1: 16 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
 
 class Server(uvicorn.Server):
@@ -89,6 +94,7 @@ def new_server(
     is_socket_shared: bool = False,
 ) -> Server:
     """A server for an ASGI application; whose sockets it listens on is given to `serve`."""
+    _reuse_memory()
     config = uvicorn.Config(
         application,
         http=protocol_with(deliveries, stop),
@@ -104,3 +110,11 @@ def new_server(
         backlog=2048,
     )
     return Server(config, stop, grace_seconds=grace_seconds, is_socket_shared=is_socket_shared)
+
+
+def _reuse_memory() -> None:
+    """Have memory used again rather than given back, where the C library is glibc."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if sys.platform == "linux" and set_option is not None:
+        for option, value in REUSED_BYTES.items():
+            set_option(option, value)
