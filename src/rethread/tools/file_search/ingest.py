@@ -28,6 +28,7 @@ logger = logging.getLogger("rethread.files")
 MOST_ATTEMPTS: Final = 4  # a file whose server goes away that often may be why it does
 PAUSE_SECONDS: Final = 1.0  # before the second attempt; each time twice as long
 CHUNKS_A_WRITE: Final = 64
+PASSING_REASONS: Final = ("unreachable", "stalled", "cut", "no answer", "status 429")
 LET_GO: Final = (
     "The server stopped several times while it read this file: the file may be why it did."
 )
@@ -161,18 +162,18 @@ async def _embedded(some: Sequence[Chunk], embedder: Embedder | None) -> list[In
             vectors = await embedder.embed([chunk.text for chunk in some])
         except ModelError as problem:
             error = ReadingError("server_error", f"No embeddings: {problem.message}")
-            if _is_final(problem):
-                raise Unreadable(error.code, error.message) from problem
-            raise Passing(error) from problem
+            if _may_pass(problem):
+                raise Passing(error) from problem
+            raise Unreadable(error.code, error.message) from problem
     return [
         IndexedChunk(chunk.text, chunk.start, chunk.page, chunk.words, vector)
         for chunk, vector in zip(some, vectors, strict=True)
     ]
 
 
-def _is_final(problem: ModelError) -> bool:
-    """Whether the embeddings' server would say the same again."""
-    return problem.reason.startswith("status 4") and problem.reason != "status 429"
+def _may_pass(problem: ModelError) -> bool:
+    """Whether the embeddings' server may say something else in a while."""
+    return problem.reason in PASSING_REASONS or problem.reason.startswith("status 5")
 
 
 def _embedder(library: Library, wanted: Wanted) -> Embedder | None:
