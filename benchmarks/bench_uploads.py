@@ -33,7 +33,10 @@ def benchmark() -> None:
         with source.open("wb") as opened:
             for _ in range(SIZE // 2**20):
                 opened.write(os.urandom(2**20))
-        bare, whole, parts, held = [], [], [], []
+        bare: list[float] = []
+        whole: list[float] = []
+        parts: list[float] = []
+        held: list[float] = []
         for number in range(ROUNDS):
             bare.append(_dd(source, Path(folder) / "bare"))
             for upload, seconds in ((_in_one, whole), (_in_parts, parts)):

@@ -4,6 +4,7 @@ Nothing of it is kept here: a part's bytes are passed on in pieces, and the next
 asked for when those have been taken. Knows nothing of what the parts mean.
 """
 
+import logging
 import re
 from collections import deque
 from collections.abc import AsyncIterator
@@ -22,6 +23,9 @@ MAX_PARTS: Final = 32
 EXTENDED_NAME: Final = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
 # What clients write for what would end the name; they write nothing else so.
 ESCAPES: Final = (("%22", '"'), ("%0D", "\r"), ("%0A", "\n"))
+
+# What is wrong with a form its client is told, and the log need not know.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 class Part(NamedTuple):
