@@ -45,7 +45,7 @@ async def main() -> None:
         deliveries, stop = Deliveries(), Stop()
         unused: Any = None
         log, clock, options = EventLog(db), time.time, Options()
-        services = Services(db, unused, log, *(unused,) * 4, clock, b"", stop, options)
+        services = Services(db, unused, log, *(unused,) * 5, clock, b"", stop, options)
         guard = Guard(services, KeyRing(db, allow_anonymous=True), deliveries)
 
         async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -30,16 +30,18 @@ from rethread.http.stopping import Stop, turn_away
 from rethread.providers import Provider
 from rethread.providers.chat import ChatCompletions
 from rethread.providers.demo import Demo
+from rethread.providers.embeddings import Embedder
 from rethread.runs.commands import Dispatch
-from rethread.runs.driver import Engine
+from rethread.runs.engine import Engine
 from rethread.signals import Stopping
-from rethread.store import keys
+from rethread.store import chunk_vectors, keys
 from rethread.store.database import Database, latest_version, open_database, version
 from rethread.store.events import EventLog
 from rethread.store.folder import held
 from rethread.store.keys import CreatedKey, KeyInfo
 from rethread.store.servers import Server as Process
 from rethread.supervisor import supervise
+from rethread.tools.file_search.embedding import Placed
 from rethread.tools.file_search.ingest import Library
 from rethread.tools.file_search.ingesting import Ingesting
 from rethread.tools.file_search.reader import Reader
@@ -137,12 +139,17 @@ async def _serve(
         listening = shared or _listen(settings)
         stack.callback(listening.close)
         log = EventLog(db)
-        library = _library(settings, db, blobs)
+        embedder = await _embedder(settings, db)
+        if embedder is not None:
+            stack.push_async_callback(embedder.aclose)
+        library = _library(settings, db, blobs, embedder)
         stack.push_async_callback(library.reader.aclose)
-        workers = _workers(settings, library, log, provider, _place(listening, index))
+        search = Search(db, embedder, cache_bytes=settings.vector_cache_mib * 1024 * 1024)
+        place = _place(listening, index)
+        workers = _workers(settings, library, log, provider, search, place)
         deliveries, stop = Deliveries(), Stop()
         guard = Guard(
-            _services(settings, db, blobs, log, provider, workers.dispatch, stop),
+            _services(settings, library, log, provider, search, workers.dispatch, stop),
             KeyRing(db, allow_anonymous=settings.allow_anonymous),
             deliveries,
         )
@@ -209,17 +216,55 @@ def _place(listening: socket.socket, index: int | None) -> Process:
     return Process(id=secrets.token_hex(8), home=home)
 
 
-def _library(settings: Settings, db: Database, blobs: Blobs) -> Library:
+async def _embedder(settings: Settings, db: Database) -> Embedder | None:
+    """Who makes vectors, if anybody; their packages are loaded by those who use them only."""
+    if settings.embeddings == "none":
+        return None
+    embedder = await asyncio.to_thread(_new_embedder, settings)
+    await chunk_vectors.check(db)
+    return Placed(embedder, db)
+
+
+def _new_embedder(settings: Settings) -> Embedder:
+    if settings.embeddings == "local":
+        from rethread.providers.embeddings_local import LocalEmbedder  # noqa: PLC0415
+
+        return LocalEmbedder()
+    from rethread.providers.embeddings_upstream import UpstreamEmbedder  # noqa: PLC0415
+
+    if settings.embedding_url is None:
+        raise Misconfigured(
+            "--embeddings upstream needs a model server: name one with --upstream, or with "
+            "--embedding-upstream"
+        )
+    is_other = settings.embedding_upstream is not None
+    return UpstreamEmbedder(
+        base_url=settings.embedding_url,
+        model=settings.embedding_model,
+        dimensions=settings.embedding_dimensions,
+        api_key=settings.embedding_api_key if is_other else settings.upstream_api_key,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        stall_timeout_seconds=settings.stall_timeout_seconds,
+        max_attempts=settings.upstream_max_attempts,
+    )
+
+
+def _library(settings: Settings, db: Database, blobs: Blobs, embedder: Embedder | None) -> Library:
     reader = Reader(
         processes=settings.ingestion_processes,
         timeout_seconds=settings.parse_timeout_seconds,
         memory_bytes=settings.parse_memory_mib * 1024 * 1024,
     )
-    return Library(db, blobs, reader)
+    return Library(db, blobs, reader, embedder)
 
 
 def _workers(
-    settings: Settings, library: Library, log: EventLog, provider: Provider, server: Process
+    settings: Settings,
+    library: Library,
+    log: EventLog,
+    provider: Provider,
+    search: Search,
+    server: Process,
 ) -> Workers:
     db = library.db
     engine = Engine(
@@ -231,7 +276,7 @@ def _workers(
         context_window=lambda model: settings.context_window_for(settings.model_for(model)),
         count_tokens=tokens.count,
         clock=db.now,
-        search=Search(db, None),
+        search=search,
         file_wait_seconds=settings.file_wait_seconds,
     )
     most = settings.ingestion_processes * FILES_A_PROCESS
@@ -246,13 +291,14 @@ def _workers(
 
 def _services(
     settings: Settings,
-    db: Database,
-    blobs: Blobs,
+    library: Library,
     log: EventLog,
     provider: Provider,
+    search: Search,
     dispatch: Dispatch,
     stop: Stop,
 ) -> Services:
+    db = library.db
     started = int(db.now())
 
     async def list_models() -> list[ModelObject]:
@@ -277,8 +323,9 @@ def _services(
     process = secrets.token_bytes(8)
     return Services(
         db=db,
-        blobs=blobs,
+        blobs=library.blobs,
         log=log,
+        search=search,
         dispatch=dispatch,
         list_models=list_models,
         find_alias=find_alias,
@@ -287,6 +334,7 @@ def _services(
         process=process,
         stop=stop,
         options=options,
+        embedder=library.embedder.name if library.embedder else "",
     )
 
 
@@ -330,8 +378,8 @@ async def _probe(settings: Settings, provider: Provider, blobs: Blobs) -> None:
     except Unavailable as problem:
         is_there = problem.reason.startswith("status")  # some serve no list, and are well
         event = f"model server does not {'list its models' if is_there else 'answer'}"
-        fields = {"url": settings.upstream_url, "reason": problem.reason}
-        logger.warning(event, extra={"fields": fields})
+        told = {"url": settings.upstream_url, "reason": problem.reason}
+        logger.warning(event, extra={"fields": told})
 
 
 async def _check_closed_to_strangers(settings: Settings, db: Database) -> None:
@@ -361,6 +409,17 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
+def _embedder_shown(settings: Settings) -> str | None:
+    """Who makes vectors, for people."""
+    match settings.embeddings:
+        case "none":
+            return None
+        case "local":
+            return "a model on this machine"
+        case "upstream":
+            return f"{settings.embedding_model} of {settings.embedding_url}"
+
+
 async def _greet(settings: Settings, listening: socket.socket, db: Database) -> None:
     """What a person wants to know, on standard output."""
     print(
@@ -368,6 +427,7 @@ async def _greet(settings: Settings, listening: socket.socket, db: Database) -> 
             address=listening.getsockname()[:2],
             upstream_url=settings.upstream_url,
             aliases=settings.aliases,
+            embedder=_embedder_shown(settings),
             place=db.place if settings.database_url else str(settings.data_dir),
             is_open=settings.allow_anonymous or not await keys.any_made(db),
         ),

@@ -21,6 +21,7 @@ from rethread.errors import Misconfigured
 TokenLimitField = Literal["max_completion_tokens", "max_tokens"]
 OnActiveRun = Literal["reject", "wait", "retry"]
 LogFormat = Literal["text", "json"]
+Embeddings = Literal["none", "upstream", "local"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Value = TypeVar("Value")
 
@@ -446,6 +447,50 @@ class Settings:
         ),
     ] = 24.0
 
+    embeddings: Annotated[
+        Embeddings,
+        _searching(
+            _choice(Embeddings),
+            "Who makes the vectors by which files are searched too: nobody, the model server, or"
+            " a model on this machine, which is the extra rethread[embeddings].",
+        ),
+    ] = "none"
+    embedding_model: Annotated[
+        str,
+        _searching(_text("MODEL"), "The model server's model for embeddings."),
+    ] = "text-embedding-3-small"
+    embedding_dimensions: Annotated[
+        int | None,
+        _searching(
+            _whole(1, 100_000),
+            "Dimensions to ask that model for, where it gives a choice.",
+            shown="as many as it has",
+        ),
+    ] = None
+    embedding_upstream: Annotated[
+        str | None,
+        _searching(
+            _upstream(),
+            "Another model server for embeddings.",
+            shown="that of --upstream",
+        ),
+    ] = None
+    embedding_api_key: Annotated[
+        str | None,
+        _searching(
+            _secret("KEY"),
+            "Key for that other server. Better set as a variable or in the file.",
+            shown="the server's usual variable, such as OPENAI_API_KEY",
+            is_secret=True,
+        ),
+    ] = None
+    vector_cache_mib: Annotated[
+        int,
+        _searching(
+            _whole(0, 1024 * 1024, placeholder="MIB"),
+            "Memory for the vectors of stores that were searched. SQLite only.",
+        ),
+    ] = 512
     ingestion_processes: Annotated[
         int,
         _searching(_whole(1, 64), "Processes of a server that read files for vector stores."),
@@ -509,6 +554,12 @@ class Settings:
         return preset.base_url if preset else self.upstream
 
     @property
+    def embedding_url(self) -> str | None:
+        """The base URL of the server that embeds; None where there is no such server."""
+        preset = PRESETS.get(self.embedding_upstream or "")
+        return preset.base_url if preset else self.embedding_upstream or self.upstream_url
+
+    @property
     def token_limit_field(self) -> TokenLimitField:
         """The name under which the model server takes the limit of an answer's tokens."""
         host = urlsplit(self.upstream_url or "").hostname or ""
@@ -560,6 +611,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
     if preset:
         given.setdefault("context_window", preset.context_window)
         given.setdefault("upstream_api_key", _usual_key(preset, environ))
+    if other := _preset(given.get("embedding_upstream")):
+        given.setdefault("embedding_api_key", _usual_key(other, environ))
     return Settings(**cast(dict[str, Any], given))
 
 

@@ -10,6 +10,7 @@ def greeting(
     aliases: Mapping[str, str],
     place: str,
     is_open: bool,
+    embedder: str | None = None,
 ) -> str:
     """Where it listens, who answers, where things are kept, and a conversation to paste."""
     host, port = address
@@ -21,6 +22,11 @@ def greeting(
         "rethread listens on": url,
         "model server": upstream_url or "the built-in model 'demo' (name one with --upstream)",
         "aliases": ", ".join(f"{name} = {model}" for name, model in aliases.items()),
+        "file search": (
+            f"by words, and by embeddings: {embedder}"
+            if embedder
+            else "by words alone (--embeddings finds other words for it, too)"
+        ),
         "keys": "none needed" if is_open else "needed (rethread keys create --project NAME)",
         "data": place,
     }

@@ -37,6 +37,9 @@ TEXTS: Final[Mapping[str, str]] = {
 }
 
 
+_within_these: list[type] = []
+
+
 class Variant(NamedTuple):
     """A value, where it differs from the smallest right one, and whether it still is one."""
 
@@ -116,6 +119,16 @@ def _within(kind: inspect.Type, name: str) -> Iterator[Variant]:
 
 
 def _of_struct(kind: inspect.StructType) -> Iterator[Variant]:
+    if kind.cls in _within_these:
+        return  # it may hold itself; the outer one is looked at
+    _within_these.append(kind.cls)
+    try:
+        yield from _of_new_struct(kind)
+    finally:
+        _within_these.pop()
+
+
+def _of_new_struct(kind: inspect.StructType) -> Iterator[Variant]:
     whole = right(kind)
     yield Variant("", whole, "right")
     yield Variant("foo", {**whole, "foo": 1}, "wrong")

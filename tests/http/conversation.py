@@ -191,6 +191,8 @@ def _vector_stores(conversation: Conversation) -> None:
     call("updateVectorStoreFileAttributes", ids=of_file, body={"attributes": {"a": "c"}})
     call("retrieveVectorStoreFileContent", ids=of_file)
     call("listVectorStoreFiles", ids=ids, query={"filter": "completed", "limit": 1})
+    wanted = {"type": "and", "filters": [{"type": "eq", "key": "a", "value": "c"}]}
+    call("searchVectorStore", ids=ids, body={"query": "all to know", "filters": wanted})
     call("deleteVectorStoreFile", ids=of_file)
 
     batch_id = make("createVectorStoreFileBatch", ids=ids, body={"file_ids": file_ids})

@@ -20,6 +20,7 @@ from rethread.contract.runs import (
     Run,
     SubmitToolOutputs,
 )
+from rethread.contract.searches import FoundPassages, SearchVectorStore
 from rethread.contract.steps import Step
 from rethread.contract.threads import CreateThread, ModifyThread, SearchResult, Thread
 from rethread.contract.uploads import (
@@ -320,6 +321,13 @@ OPERATIONS: Final = (
         f"GET {VF}/content",
         "Retrieve the text that was read in a file",
         FileContent,
+    ),
+    Operation(
+        "searchVectorStore",
+        f"POST {V}/search",
+        "Search in a vector store",
+        FoundPassages,
+        asks=SearchVectorStore,
     ),
     Operation(
         "createVectorStoreFileBatch",

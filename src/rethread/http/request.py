@@ -16,6 +16,7 @@ from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog
 from rethread.store.wakeups import Wakeup
 from rethread.tools.file_search.resources import Owner
+from rethread.tools.file_search.search import Search
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -45,6 +46,7 @@ class Services(NamedTuple):
     db: Database
     blobs: Blobs
     log: EventLog
+    search: Search
     dispatch: Dispatch
     list_models: Callable[[], Awaitable[list[ModelObject]]]
     find_alias: Callable[[str], ModelObject | None]  # also by a pattern, which no list shows

@@ -18,6 +18,7 @@ from rethread.http import (
     threads,
     uploads,
     vector_store_files,
+    vector_store_search,
     vector_stores,
 )
 from rethread.http.request import Handler
@@ -87,6 +88,7 @@ ROUTES: Final = (
     Route("POST", f"{V}/files/{{file_id}}", vector_store_files.modify),
     Route("DELETE", f"{V}/files/{{file_id}}", vector_store_files.delete),
     Route("GET", f"{V}/files/{{file_id}}/content", vector_store_files.content),
+    Route("POST", f"{V}/search", vector_store_search.search),
     Route("POST", f"{V}/file_batches", file_batches.create),
     Route("GET", f"{V}/file_batches/{{batch_id}}", file_batches.retrieve),
     Route("POST", f"{V}/file_batches/{{batch_id}}/cancel", file_batches.cancel),

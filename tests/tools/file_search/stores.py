@@ -57,7 +57,8 @@ async def new_store(
 ) -> None:
     if embedder is not None:
         await chunk_vectors.check(db)
-        await chunk_vectors.prepare(db, embedder.dimensions)
+        [vector] = await embedder.embed(["its size"])
+        await chunk_vectors.prepare(db, len(vector) // 4)
     name = embedder.name if embedder else ""
     body = StoreBody(name=store_id)
     new = vector_stores.new(PROJECT, store_id, body, days=days, embedder=name, now=NOW)

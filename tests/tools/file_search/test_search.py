@@ -1,5 +1,7 @@
 """Search finds what fits best, in the stores that were named and within the filter."""
 
+from typing import Any
+
 import pytest
 
 from rethread.contract.filters import And, Eq, Filter, Gt, Gte, In, Lt, Lte, Ne, Nin, Or
@@ -11,12 +13,12 @@ from tests.tools.file_search.stores import NOW, PROJECT, WordEmbedder, new_file,
 ANIMALS = WordEmbedder({"cat": "feline", "kitten": "feline", "tomcat": "feline", "dog": "canine"})
 
 
-async def found(search: Search, query: str, *stores: str, **options: object) -> list[str]:
+async def found(search: Search, query: str, *stores: str, **options: Any) -> list[str]:
     return [passage.file_id for passage in await passages(search, query, *stores, **options)]
 
 
 async def passages(
-    search: Search, query: str, *stores: str, limit: int = 10, **options: object
+    search: Search, query: str, *stores: str, limit: int = 10, **options: Any
 ) -> list[Passage]:
     return await search.search(
         PROJECT,
@@ -24,7 +26,7 @@ async def passages(
         [query],
         limit=limit,
         now=NOW,
-        **options,  # type: ignore[arg-type]
+        **options,
     )
 
 

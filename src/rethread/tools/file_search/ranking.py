@@ -70,7 +70,7 @@ def by_words(words: Sequence[Word], *, total: int) -> Hits:
             places = np.searchsorted(numbers, found)
             places[places == len(numbers)] = 0
             scores[places[numbers[places] == found]] += weight * step
-    return Hits(numbers, scores / most)
+    return Hits(numbers, np.minimum(1.0, scores / most))
 
 
 def fused(parts: Sequence[tuple[Hits, float]]) -> Hits:
@@ -79,7 +79,7 @@ def fused(parts: Sequence[tuple[Hits, float]]) -> Hits:
     scores = np.zeros(len(numbers))
     for hits, weight in parts:
         scores[np.searchsorted(numbers, hits.numbers)] += weight * hits.scores
-    return Hits(numbers, scores / sum(weight for _, weight in parts))
+    return Hits(numbers, np.minimum(1.0, scores / sum(weight for _, weight in parts)))
 
 
 def best_of_each(parts: Sequence[Hits]) -> Hits:

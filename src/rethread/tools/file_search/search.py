@@ -167,7 +167,7 @@ def check_embedder(stored: StoredStore, embedder: Embedder | None) -> None:
 def _weights(ranker: Ranker, hybrid: HybridSearch | None) -> "Weights":
     from rethread.tools.file_search.finding import BALANCED, Weights  # noqa: PLC0415
 
-    if hybrid is not None:
+    if hybrid is not None and hybrid.embedding_weight + hybrid.text_weight > 0:
         return Weights(hybrid.embedding_weight, hybrid.text_weight)
     return Weights(1.0, 0.0) if ranker == "none" else BALANCED
 
