@@ -55,9 +55,19 @@ def test_a_key_opens_its_project_only_until_it_is_revoked(start_server: StartSer
         assistant = mine.beta.assistants.create(model="demo", instructions="Hello")
         run = mine.beta.threads.create_and_run_poll(assistant_id=assistant.id)
         message = mine.beta.threads.messages.list(run.thread_id).data[0]
+        file = mine.files.create(file=("a.txt", b"ours"), purpose="assistants")
+        upload = mine.uploads.create(
+            bytes=1, filename="a", mime_type="text/plain", purpose="assistants"
+        )
+        theirs.files.create(file=("b.txt", b"ours"), purpose="assistants")  # kept once
         threads = theirs.beta.threads
         for hidden in (
             lambda: theirs.beta.assistants.retrieve(assistant.id),
+            lambda: theirs.files.retrieve(file.id),
+            lambda: theirs.files.content(file.id),
+            lambda: theirs.files.delete(file.id),
+            lambda: theirs.uploads.parts.create(upload.id, data=b"1"),
+            lambda: theirs.uploads.cancel(upload.id),
             lambda: threads.retrieve(run.thread_id),
             lambda: threads.messages.retrieve(message.id, thread_id=run.thread_id),
             lambda: threads.messages.list(run.thread_id),
