@@ -11,10 +11,11 @@ from rethread.contract.vector_stores import (
     ChunkSizes,
     FileBatch,
     FileCounts,
+    FileToAdd,
     ReadingError,
     StoreBody,
 )
-from rethread.errors import Conflict, NotFound, NotInStore
+from rethread.errors import Conflict, NoSuchFile, NotFound, NotInStore
 from rethread.store import (
     chunks,
     file_batches,
@@ -31,6 +32,7 @@ from rethread.store.ingestions import Reading
 from rethread.store.pages import PageRequest
 from rethread.store.servers import Server
 from rethread.store.vector_store_files import Group
+from rethread.tools.file_search.stores import adding_files
 
 PROJECT: Final = "p"
 NOW: Final = 1_000_000
@@ -273,6 +275,23 @@ async def test_a_cursor_goes_on_behind_a_file_that_has_gone_twice(db: Database) 
     await add(db, store_id, files[1:2])
     await db.write(*vector_store_files.forgetting_file("file-2", now=NOW))
     assert (await vector_store_files.page(db, store_id, behind)).rows == []
+
+
+async def test_a_project_has_its_own_stores_and_files_alone(db: Database) -> None:
+    store_id = await new_store(db)
+    [file] = await new_files(db, "1")
+    await add(db, store_id, [file], batch_id="vsfb_1")
+    for looking in (
+        vector_stores.get(db, "other", store_id),
+        vector_store_files.get(db, "other", store_id, file.id),
+        file_batches.get(db, "other", store_id, "vsfb_1"),
+        vector_stores.delete(db, "other", store_id, now=NOW),
+    ):
+        with pytest.raises(NotFound, match="No vector store found with id 'vs_a'"):
+            await looking
+    assert (await vector_stores.page(db, "other", PageRequest(), now=NOW)).rows == []
+    with pytest.raises(NoSuchFile, match="No such File object: file-1"):
+        await adding_files(db, "other", store_id, [FileToAdd(file_id=file.id)], now=NOW)
 
 
 async def test_the_files_of_a_dead_server_are_read_by_another(db: Database) -> None:

@@ -209,12 +209,12 @@ class FileCounts(Struct, frozen=True, kw_only=True):
 
 
 class VectorStore(Struct, frozen=True, kw_only=True):
-    """A vector store, as it is shown."""
+    """A vector store, as it is shown. The SDK's type wants a name: one without has an empty one."""
 
     id: str
     object: Literal["vector_store"] = "vector_store"
     created_at: int
-    name: str | None
+    name: str
     description: str | None
     usage_bytes: int
     file_counts: FileCounts
@@ -228,7 +228,7 @@ class VectorStore(Struct, frozen=True, kw_only=True):
 class StoreBody(Struct, frozen=True, kw_only=True):
     """What is kept of a store that has no column of its own."""
 
-    name: str | None = None
+    name: str = ""
     description: str | None = None
     metadata: dict[str, str] = {}
 
@@ -287,10 +287,10 @@ class VectorStoreFile(Struct, frozen=True, kw_only=True):
 
 
 class FileBatch(Struct, frozen=True, kw_only=True):
-    """Files that were added together, as they are shown."""
+    """Files that were added together, as they are shown; `object` is as the SDK's type has it."""
 
     id: str
-    object: Literal["vector_store.file_batch"] = "vector_store.file_batch"
+    object: Literal["vector_store.files_batch"] = "vector_store.files_batch"
     created_at: int
     vector_store_id: str
     status: FileStatus

@@ -46,7 +46,9 @@ async def new_store(
     `embedder` names what makes its vectors. An urgent store is filled before others.
     """
     store_id = new_id("vs")
-    body = StoreBody(name=asked.name, description=asked.description, metadata=asked.metadata or {})
+    body = StoreBody(
+        name=asked.name or "", description=asked.description, metadata=asked.metadata or {}
+    )
     days = asked.expires_after.days if asked.expires_after else None
     to_add = [
         FileToAdd(file_id=file_id, chunking_strategy=asked.chunking_strategy)
