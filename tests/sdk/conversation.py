@@ -103,8 +103,25 @@ def talk(client: openai.OpenAI) -> dict[str, object]:
         beta.threads.runs.retrieve("run_unknown", thread_id=thread.id)
     except openai.NotFoundError as refused:
         seen["unknown"] = refused.status_code
+    seen["file"] = exchange_a_file(client)
     seen["deleted"] = [beta.threads.delete(thread.id).deleted]
     beta.assistants.delete(assistant.id)
+    return seen
+
+
+def exchange_a_file(client: openai.OpenAI) -> list[object]:
+    """What comes back of a file, of its name and of one that is uploaded in parts."""
+    file = client.files.create(file=("höhe.txt", b"hello"), purpose="assistants")
+    content = client.files.content(file.id).read().decode()
+    is_listed = file.id in [each.id for each in client.files.list(purpose="assistants")]
+    is_deleted = client.files.delete(file.id).deleted
+    seen = [file.filename, content, is_listed, is_deleted]
+    if hasattr(client, "uploads"):
+        upload = client.uploads.create(
+            bytes=2, filename="a", mime_type="text/plain", purpose="assistants"
+        )
+        part = client.uploads.parts.create(upload.id, data=b"ab")
+        seen.append(client.uploads.complete(upload.id, part_ids=[part.id]).status)
     return seen
 
 

@@ -52,6 +52,7 @@ def test_a_conversation_is_the_same_with_node(
     assert seen["created_and_run"] == ["thread.created", *STARTED, *WRITTEN]
     assert seen["iterated"] == "thread.run.completed"
     assert (seen["paged"], seen["unknown"], seen["listed"]) == (7, 404, [True])
+    assert seen["file"] == ['h"öhe.txt', "hello", "completed"]
 
 
 # What an SDK makes of a silence has nothing to do with the database behind it.

@@ -78,6 +78,8 @@ def test_a_conversation_is_the_same_with_every_sdk(demo: ServerProcess, version:
     assert (seen["created_and_polled"], seen["iterated"]) == ("completed", "thread.run.completed")
     assert seen["paged"] == 10
     assert (seen["unknown"], seen["deleted"]) == (404, [True])
+    file = ["höhe.txt", "hello", True, True]
+    assert seen["file"] == (file if version == "1.21.2" else [*file, "completed"])
 
 
 async def pinged(server: ServerProcess, assistant_id: str) -> None:

@@ -1,7 +1,7 @@
 // A conversation with whatever `openai` stands beside this file; prints what was seen, as JSON.
 // node conversation.mjs BASE_URL [silent|resumed|repeated ASSISTANT_ID]
 // Resumed: a stream is lost at its first words and taken up there; repeated: one event earlier.
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 import { AssistantStream } from "openai/lib/AssistantStream";
 import { VERSION } from "openai/version";
 
@@ -95,7 +95,26 @@ async function talk() {
   } catch (refused) {
     seen.unknown = refused.status;
   }
+  seen.file = await exchangeFile();
   return seen;
+}
+
+async function exchangeFile() {
+  const bytes = Buffer.from("hello");
+  const file = await client.files.create({
+    file: await toFile(bytes, 'h"öhe.txt'),
+    purpose: "assistants",
+  });
+  const content = await (await client.files.content(file.id)).text();
+  const upload = await client.uploads.create({
+    bytes: bytes.length,
+    filename: "a",
+    mime_type: "text/plain",
+    purpose: "assistants",
+  });
+  const part = await client.uploads.parts.create(upload.id, { data: await toFile(bytes, "a") });
+  const { status } = await client.uploads.complete(upload.id, { part_ids: [part.id] });
+  return [file.filename, content, status];
 }
 
 const listen = () =>
