@@ -10,7 +10,7 @@ from typing import Any, Final
 
 PASSAGE: Final = re.compile(r"^(【\d+:\d+†[^】\n]*】)[^\n]*\n", re.MULTILINE)
 SENTENCE: Final = re.compile(r"[^.!?\n]+(?:[.!?]+(?=\s|$)|\n|$)")
-WORD: Final = re.compile(r"\w{2,}")
+WORD: Final = re.compile(r"\w{4,}")  # shorter ones say little
 LONGEST_QUERY: Final = 1000
 LONGEST_QUOTE: Final = 500
 
@@ -39,19 +39,23 @@ def asked(said: str) -> dict[str, Any]:
 
 
 def answer(output: str, said: str) -> str | None:
-    """The sentence of the first passage that has most of the user's words, and its mark.
+    """The sentence that has most of the user's words, the best passage's first, and its mark.
 
     None where the output shows no passages.
     """
-    found = PASSAGE.search(output)
-    if found is None:
+    found = list(PASSAGE.finditer(output))
+    if not found:
         return None
-    following = PASSAGE.search(output, found.end())
-    passage = output[found.end() : following.start() if following else len(output)]
+    ends = [*(each.start() for each in found[1:]), len(output)]
     wanted = _words(said)
-    sentences = [match[0].strip() for match in SENTENCE.finditer(passage)]
-    best = max(sentences, key=lambda each: len(wanted & _words(each)), default="")
-    return f"{best[:LONGEST_QUOTE]} {found[1]}".strip()
+    sentences = [
+        (len(wanted & _words(sentence[0])), sentence[0].strip(), mark[1])
+        for mark, end in zip(found, ends, strict=True)
+        for sentence in SENTENCE.finditer(output, mark.end(), end)
+        if sentence[0].strip()
+    ]
+    _, best, mark = max(sentences, key=lambda each: each[0], default=(0, "", found[0][1]))
+    return f"{best[:LONGEST_QUOTE]} {mark}".strip()
 
 
 def _words(text: str) -> set[str]:
