@@ -28,6 +28,8 @@ USUAL_WORDS: Final = 500
 STEPS: Final = (0.40, 0.57, 0.74)
 WEIGHTS: Final = (0.30, 0.48, 0.66, 0.84)
 LETTERS: Final = "abcd"
+ENDINGS: Final = ("ing", "ed", "er", "ly", "e")
+SHORTEST_STEM: Final = 3
 
 # differs: SQLite has the words in a table of their own kind, PostgreSQL in a column.
 ADD: Final = {
@@ -71,18 +73,42 @@ def forgetting(
 def names(store_id: str, words: Sequence[str]) -> list[str]:
     """What the index has for a chunk of these words."""
     mark = store_mark(store_id)
-    slowness = SATURATION * (1 - LENGTH_COUNTS + LENGTH_COUNTS * len(words) / USUAL_WORDS)
+    terms = terms_of(words)
+    slowness = SATURATION * (1 - LENGTH_COUNTS + LENGTH_COUNTS * len(terms) / USUAL_WORDS)
     letters = _letters(slowness)
     return [
-        f"{mark}{letters[min(count, len(letters) - 1)]}_{word}"
-        for word, count in Counter(words).items()
+        f"{mark}{letters[min(count, len(letters) - 1)]}_{term}"
+        for term, count in Counter(terms).items()
     ]
 
 
-def names_of_word(store_id: str, word: str) -> list[str]:
-    """The names under which a word may be in the index, from the lightest to the heaviest."""
+def names_of_term(store_id: str, term: str) -> list[str]:
+    """The names under which a term may be in the index, from the lightest to the heaviest."""
     mark = store_mark(store_id)
-    return [f"{mark}{letter}_{word}" for letter in LETTERS]
+    return [f"{mark}{letter}_{term}" for letter in LETTERS]
+
+
+def terms_of(words: Iterable[str]) -> list[str]:
+    """What is indexed of words and looked up of a query: without endings, names also in parts."""
+    return [term for word in words for term in _terms(word)]
+
+
+@lru_cache(maxsize=50_000)
+def _terms(word: str) -> tuple[str, ...]:
+    parts = [part for part in word.split("_") if part]
+    return tuple(map(_stem, [word, *parts] if len(parts) > 1 else [word]))
+
+
+def _stem(word: str) -> str:
+    """The word without the ending of a plural, and then without one other ending."""
+    if len(word) > 4 and word.endswith("ies"):
+        word = f"{word[:-3]}y"
+    elif len(word) > SHORTEST_STEM and word.endswith("s") and not word.endswith(("us", "ss")):
+        word = word[:-1]
+    for ending in ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= SHORTEST_STEM:
+            return word[: -len(ending)]
+    return word
 
 
 @lru_cache(maxsize=1024)

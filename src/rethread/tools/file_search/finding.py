@@ -12,7 +12,7 @@ import numpy as np
 
 from rethread.store import chunk_lists
 from rethread.store.chunk_lists import NONE, Numbers
-from rethread.store.chunk_words import names_of_word
+from rethread.store.chunk_words import names_of_term, terms_of
 from rethread.store.database import Database
 from rethread.store.near import Index, Near
 from rethread.store.words import words_of
@@ -93,8 +93,8 @@ async def _by_words(
 
 
 async def _by_words_of(db: Database, files: Mapping[str, Numbers], query: str, total: int) -> Hits:
-    words = list(dict.fromkeys(words_of(query)))[:MOST_WORDS]
-    names = [name for word in words for store in files for name in names_of_word(store, word)]
+    words = list(dict.fromkeys(terms_of(words_of(query))))[:MOST_WORDS]
+    names = [name for word in words for store in files for name in names_of_term(store, word)]
     lists = await chunk_lists.lists(db, names, most=LONGEST_LIST)
     if not any(numbers is not None and len(numbers) for numbers in lists):
         lists = await chunk_lists.lists(db, names, most=LONGEST_LIST, may_be_cut=True)
