@@ -78,6 +78,9 @@ def _write(answers: BinaryIO, answer: Answer) -> None:
 
 
 def _answers(asked: Asked) -> Iterator[Answer]:
+    if not os.path.exists(asked.path):  # deleted meanwhile: no fault of anybody's
+        yield Answer(is_last=True, code="server_error", message="The file is not there.")
+        return
     try:
         yield from _divided(_document(asked), asked)
     except Unreadable as refusal:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from rethread.blobs import Blobs
@@ -27,7 +28,8 @@ logger = logging.getLogger("rethread.files")
 
 MOST_ATTEMPTS: Final = 4  # a file whose server goes away that often may be why it does
 PAUSE_SECONDS: Final = 1.0  # before the second attempt; each time twice as long
-CHUNKS_A_WRITE: Final = 64
+CHUNKS_A_WRITE: Final = 256  # some calls of an embeddings' server at once
+CHUNKS_ON_LOOP: Final = 32  # to make the statements of more takes too long for it
 PASSING_REASONS: Final = ("unreachable", "stalled", "cut", "no answer", "status 429")
 LET_GO: Final = (
     "The server stopped several times while it read this file: the file may be why it did."
@@ -58,9 +60,10 @@ class Replaced(Exception):
 class Passing(Exception):
     """What stood in the way may have gone when the file is read again."""
 
-    def __init__(self, error: ReadingError) -> None:
+    def __init__(self, error: ReadingError, *, reason: str) -> None:
         super().__init__(error.message)
         self.error = error
+        self.reason = reason  # a few words of ours, for the log
 
 
 async def ingest(library: Library, reading: Reading) -> None:
@@ -75,7 +78,11 @@ async def ingest(library: Library, reading: Reading) -> None:
     except Replaced:
         return
     except Passing as problem:
-        await _try_again(library.db, reading, wanted, problem, began)
+        wanted = await ingestions.wanted(library.db, reading)
+        if wanted is None or wanted.blob is None:  # it was deleted, which is why it is not there
+            await _drop(library.db, reading, wanted)
+        else:
+            await _try_again(library.db, reading, wanted, problem, began)
         return
     _tell(library.db, wanted, outcome, began)
 
@@ -110,10 +117,12 @@ async def _read(library: Library, wanted: Wanted, blob: str) -> list[Chunk]:
     except Missing:
         raise Unreadable("server_error", NO_CONTENT) from None
     except Unavailable as problem:
-        raise Passing(ReadingError("server_error", problem.message)) from problem
+        reason = problem.reason or "files unavailable"
+        raise Passing(ReadingError("server_error", problem.message), reason=reason) from problem
     except Unreadable as problem:
         if problem.code == "server_error":
-            raise Passing(ReadingError(problem.code, problem.message)) from problem
+            error = ReadingError(problem.code, problem.message)
+            raise Passing(error, reason="no process") from problem
         raise
 
 
@@ -143,7 +152,8 @@ async def _index(
     while True:
         some = found[done : done + CHUNKS_A_WRITE]
         indexed = await _embedded(some, embedder)
-        also = chunks.adding(db, wanted.store_id, reading.file_number, done, indexed)
+        adding = partial(chunks.adding, db, wanted.store_id, reading.file_number, done, indexed)
+        also = adding() if len(some) <= CHUNKS_ON_LOOP else await asyncio.to_thread(adding)
         done += len(some)
         if done >= len(found):
             vectors = len(found) * len(indexed[-1].vector or b"") if indexed else 0
@@ -163,7 +173,7 @@ async def _embedded(some: Sequence[Chunk], embedder: Embedder | None) -> list[In
         except ModelError as problem:
             error = ReadingError("server_error", f"No embeddings: {problem.message}")
             if _may_pass(problem):
-                raise Passing(error) from problem
+                raise Passing(error, reason=problem.reason) from problem
             raise Unreadable(error.code, error.message) from problem
     return [
         IndexedChunk(chunk.text, chunk.start, chunk.page, chunk.words, vector)
@@ -199,7 +209,12 @@ async def _try_again(
         if await ingestions.fail(db, reading, problem.error):
             _tell(db, wanted, Outcome(error=problem.error), began)
         return
-    fields = {"store": wanted.store_id, "file": wanted.file_id, "attempt": reading.crashes + 1}
+    fields = {
+        "store": wanted.store_id,
+        "file": wanted.file_id,
+        "attempt": reading.crashes + 1,
+        "reason": problem.reason,
+    }
     logger.warning("file not read yet", extra={"fields": fields})
     await asyncio.sleep(PAUSE_SECONDS * 2**reading.crashes)
     await ingestions.release(db, reading, after_crash=True)

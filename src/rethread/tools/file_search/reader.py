@@ -158,7 +158,8 @@ class _Child:
             chunks += answer.chunks
             if answer.code is not None:
                 fields = {"code": answer.code, "cause": answer.cause.strip()}
-                level = logging.ERROR if answer.code == "server_error" else logging.DEBUG
+                is_fault = answer.code == "server_error" and answer.cause
+                level = logging.ERROR if is_fault else logging.DEBUG
                 logger.log(level, "file not read", extra={"fields": fields})
                 return [], Unreadable(answer.code, answer.message)
             if answer.is_last:
