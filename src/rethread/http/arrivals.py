@@ -7,21 +7,19 @@ import asyncio
 import hashlib
 import json
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from rethread.errors import Invalid, Raced, RethreadError, TooLarge
+from rethread.errors import Invalid, RethreadError, TooLarge
 from rethread.http.codec import duplicate
 from rethread.http.multipart import Form, Part
 from rethread.http.request import Request
 from rethread.store import blobs
 
 MEMBER: Final = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]\Z")
-READ_AHEAD: Final = 2  # pieces
 NUMBER: Final = re.compile(r"[0-9]{1,12}\Z")
 
 Check = Callable[[dict[str, Any]], object]
@@ -90,67 +88,61 @@ async def arriving(
 @asynccontextmanager
 async def storing(
     request: Request,
-    pieces: AsyncIterator[bytes],
+    pieces: AsyncGenerator[bytes],
     *,
     most_bytes: int,
     digests: Sequence[Digest] = (),
 ) -> AsyncIterator[Stored]:
     """The pieces in the blob store; each is also put into the digests."""
     stored = Stored(await blobs.reserve(request.db))
+    holding = asyncio.create_task(_hold(request, stored.blob))
     try:
         content = hashlib.sha256()
-        counted = _counted(request, stored, pieces, [content, *digests], most_bytes)
-        await request.services.blobs.write(stored.blob, counted)
+        async with aclosing(_counted(stored, pieces, [content, *digests], most_bytes)) as counted:
+            await request.services.blobs.write(stored.blob, counted)
         stored.content = content.digest()
         yield stored
     finally:
+        holding.cancel()
         if not stored.is_kept:
             with suppress(RethreadError):  # a database that is away: it is found in its time
                 await blobs.give_up(request.db, stored.blob)
 
 
+async def _hold(request: Request, blob: str) -> None:
+    """Keep the name from being given up as that of an upload which nobody goes on with."""
+    while True:
+        await asyncio.sleep(blobs.RENEW_SECONDS)
+        with suppress(RethreadError):  # the next one may do; without any, the file is refused
+            await blobs.renew(request.db, blob)
+
+
 async def _counted(
-    request: Request,
-    stored: Stored,
-    pieces: AsyncIterator[bytes],
-    digests: Sequence[Digest],
-    most_bytes: int,
-) -> AsyncIterator[bytes]:
-    renewed = time.monotonic()
-    async for piece in _ahead(pieces):
-        stored.size += len(piece)
-        if stored.size > most_bytes:
-            raise TooLarge(f"The file is too large: it may have {most_bytes} bytes at most.")
-        if time.monotonic() - renewed > blobs.RENEW_SECONDS:
-            renewed = time.monotonic()
-            if not await blobs.renew(request.db, stored.blob):
-                raise Raced("The upload was silent for too long.")
-        # In a thread, and while the piece is written by another one.
-        hashing = [asyncio.to_thread(digest.update, piece) for digest in digests]
-        hashed = asyncio.gather(*hashing)
-        yield piece
-        await hashed
-
-
-async def _ahead(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same; the next ones are read while the last one is at work with."""
-    queue: asyncio.Queue[bytes | None] = asyncio.Queue(READ_AHEAD)
-
-    async def read() -> None:
-        try:
-            async for piece in pieces:
-                await queue.put(piece)
-        finally:
-            await queue.put(None)
-
-    reading = asyncio.create_task(read())
-    try:
-        while (piece := await queue.get()) is not None:
+    stored: Stored, pieces: AsyncGenerator[bytes], digests: Sequence[Digest], most_bytes: int
+) -> AsyncGenerator[bytes]:
+    async with aclosing(_ahead(pieces)) as ahead:
+        async for piece in ahead:
+            stored.size += len(piece)
+            if stored.size > most_bytes:
+                raise TooLarge(f"The file is too large: it may have {most_bytes} bytes at most.")
+            # In a thread, and while the piece is written by another one.
+            hashing = [asyncio.to_thread(digest.update, piece) for digest in digests]
+            hashed = asyncio.gather(*hashing)
             yield piece
-        await reading
+            await hashed
+
+
+async def _ahead(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The same; the next one is read while the last one is at work with."""
+    coming = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while (piece := await coming) is not None:
+            coming = asyncio.ensure_future(anext(pieces, None))
+            yield piece
     finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await pieces.aclose()
 
 
 def _file_name(part: Part) -> str:

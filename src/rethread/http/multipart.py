@@ -7,7 +7,7 @@ asked for when those have been taken. Knows nothing of what the parts mean.
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -71,7 +71,7 @@ class Form:
                 self._is_within_part = True
                 yield item
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes]:
         """The bytes of the part that has just begun."""
         gathered: list[bytes] = []
         size = 0

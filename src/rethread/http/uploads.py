@@ -1,7 +1,7 @@
 """Uploads, over HTTP."""
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from rethread.contract import check_id, new_id
@@ -172,7 +172,7 @@ async def _ordered(request: Request, upload: Upload, part_ids: Sequence[str]) ->
     return [there[part_id] for part_id in part_ids]
 
 
-async def _joined(request: Request, parts: Sequence[StoredPart]) -> AsyncIterator[bytes]:
+async def _joined(request: Request, parts: Sequence[StoredPart]) -> AsyncGenerator[bytes]:
     for part in parts:
         async for piece in request.services.blobs.read(part.blob):
             yield piece
