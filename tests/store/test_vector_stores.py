@@ -1,6 +1,8 @@
 """Vector stores at rest: what is in one is counted, and what goes leaves nothing behind."""
 
+import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -26,7 +28,7 @@ from rethread.store import (
     vector_stores,
 )
 from rethread.store.chunks import IndexedChunk
-from rethread.store.database import Database, Statement
+from rethread.store.database import Database, Statement, open_database
 from rethread.store.files import StoredFile
 from rethread.store.ingestions import Reading
 from rethread.store.pages import PageRequest
@@ -201,6 +203,30 @@ async def test_nothing_is_left_of_a_store_that_was_deleted(db: Database) -> None
     await clean_away(db)
     left = dict.fromkeys(("vector_store_files", "file_attributes", "file_batches"), 1)
     assert await rows_left(db) == {**left, "batched_files": 1, "ingestions": 1}
+
+
+async def test_servers_that_clean_one_store_away_at_once_forget_no_file(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    together = [await open_database(tmp_path, postgres_url) for _ in range(3)]
+    fill = (
+        "INSERT INTO vector_store_files (store_id, file_id, status, created_at, filename, "
+        "max_chunk_tokens, overlap_tokens, attributes) SELECT CAST($1 AS TEXT), number, "
+        "'completed', 1, '', 800, 400, CAST($2 AS BYTEA) FROM generate_series(1, 5000) AS number"
+    )
+    await together[0].write(
+        Statement(fill, "vs_a", b"{}"),
+        Statement("INSERT INTO purged_stores (store_id) VALUES ('vs_a')"),
+    )
+
+    async def clean_away(server: Database) -> None:
+        while await purged_stores.purge_some(server):
+            pass
+
+    await asyncio.gather(*(clean_away(server) for server in together))
+    assert await rows_left(together[0]) == {"purged_files": 5000}
+    for server in together:
+        await server.close()
 
 
 async def test_a_store_takes_10000_files_and_says_so(db: Database) -> None:

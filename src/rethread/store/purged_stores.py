@@ -30,9 +30,14 @@ SELECT number {OF_STORE} AND status = 'completed' AND usage_bytes > 0
 """
 PURGE = "INSERT INTO purged_files (file_number) %s ON CONFLICT DO NOTHING"
 UNLABEL = f"DELETE FROM file_attributes WHERE file_number IN ({SOME})"
-DELETE = f"DELETE FROM vector_store_files WHERE number IN ({SOME})"
-CANCEL = f"UPDATE vector_store_files SET status = 'cancelled' WHERE number IN ({UNREAD})"
-EMPTY = f"UPDATE vector_store_files SET usage_bytes = 0 WHERE number IN ({READ})"
+# Another server may have been quicker: then these are others than those of the statement before,
+# which is asked what of them is remembered.
+REMEMBERED: Final = "EXISTS (SELECT 1 FROM purged_files WHERE file_number = number)"
+DELETE = f"DELETE FROM vector_store_files WHERE number IN ({SOME}) AND {REMEMBERED}"
+CANCEL = f"""
+UPDATE vector_store_files SET status = 'cancelled' WHERE number IN ({UNREAD}) AND {REMEMBERED}
+"""
+EMPTY = f"UPDATE vector_store_files SET usage_bytes = 0 WHERE number IN ({READ}) AND {REMEMBERED}"
 LEFT = f"SELECT 1 {OF_STORE} LIMIT 1"
 LEFT_TO_EMPTY = f"SELECT * FROM ({UNREAD}) AS unread UNION ALL SELECT * FROM ({READ}) AS read"
 DELETE_BATCHED = f"""
