@@ -8,6 +8,7 @@ import pytest
 
 from rethread.contract.events import rendered_name
 from rethread.contract.messages import CreateMessage, Message
+from rethread.contract.resources import CodeInterpreterResources, ToolResources
 from rethread.contract.runs import (
     CalledFunction,
     CreateThreadAndRun,
@@ -18,16 +19,17 @@ from rethread.contract.runs import (
     SubmitToolOutputs,
     ToolOutput,
 )
-from rethread.contract.steps import Step, ToolCallsDetails
+from rethread.contract.steps import FunctionCall, Step, calls_of
 from rethread.contract.threads import CreateThread, Thread
-from rethread.contract.tools import CodeInterpreterResources, ToolResources
+from rethread.contract.vector_stores import StoreBody
 from rethread.errors import Conflict, Invalid, NotFound, Raced, ThreadLocked
 from rethread.runs import commands
+from rethread.runs.calls import Offer
 from rethread.runs.commands import Asking, Started, interrupt_topic, rest_topic
 from rethread.runs.lifecycle import move
 from rethread.runs.recorder import Recorder
 from rethread.runs.turn import Turn
-from rethread.store import events, leases, messages, runs, steps, threads
+from rethread.store import events, leases, messages, runs, steps, threads, vector_stores
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog
 from rethread.store.pages import PageRequest
@@ -159,6 +161,8 @@ async def test_a_thread_and_its_run_are_made_together_or_not_at_all(db: Database
 
 async def test_a_runs_tool_resources_are_laid_over_its_new_threads(db: Database) -> None:
     assistant = await stored_assistant(db)
+    store = vector_stores.new(PROJECT, "vs_a", StoreBody(), days=None, embedder="", now=NOW)
+    assert await db.write(vector_stores.adding(store))
     of_thread = {
         "code_interpreter": {"file_ids": ["file-a"]},
         "file_search": {"vector_store_ids": ["vs_a"]},
@@ -207,14 +211,14 @@ async def waiting_for_outputs(db: Database, *answers: Reply) -> Run:
     log = EventLog(db)
     started = await stored_run(db, log)
     lease = await claimed(db)
-    turn = Turn(started.run, offered=frozenset({"weather"}))
+    turn = Turn(started.run, offer=Offer(frozenset({"weather"})))
     fed = feed(turn, *answers)
     ending = turn.end(usage=USAGE, now=NOW)
     calls = [
         RequiredToolCall(
             id=call.id, function=CalledFunction(call.function.name, call.function.arguments)
         )
-        for call in ending.calls
+        for call in ending.functions
     ]
     action = RequiredAction(submit_tool_outputs=RequiredToolCalls(calls))
     run = move(started.run, "in_progress", now=NOW)
@@ -273,9 +277,9 @@ async def test_submitting_outputs_completes_the_step_and_queues_the_run(
         msgspec.json.decode(body, type=Step)
         for body in await steps.of_run(db, run.thread_id, run.id)
     ]
-    step = next(step for step in decoded if isinstance(step.step_details, ToolCallsDetails))
-    assert isinstance(step.step_details, ToolCallsDetails)
-    given = {call.id: call.function.output for call in step.step_details.tool_calls}
+    step = next(step for step in decoded if calls_of(step))
+    calls = [call for call in calls_of(step) if isinstance(call, FunctionCall)]
+    given = {call.id: call.function.output for call in calls}
     assert (step.status, step.usage, given) == ("completed", USAGE, OUTPUTS)
     assert (await claimed(db)).run_id == run.id
 

@@ -81,5 +81,5 @@ def _check_stores(asked: FileSearchResources, at: str) -> None:
             f"Invalid '{at}vector_stores': it makes a vector store, and '{at}vector_store_ids' "
             "names one; only one of the two can be given.",
             param=f"{at}vector_stores",
-            code="invalid_value",
+            code="mutually_exclusive_parameters",
         )
