@@ -1,6 +1,7 @@
 """Files with the stock SDK: uploaded, listed, downloaded as they were, and gone when deleted."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -8,6 +9,7 @@ import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from openai.types import FileObject
 
 from tests.sdk.clients import sync_client
 from tests.server import ServerProcess
@@ -190,13 +192,19 @@ def test_a_form_that_ends_too_early_is_refused(demo: ServerProcess) -> None:
     assert demo.ask("SELECT COUNT(*) FROM blob_trash WHERE due_at > 0") == [(0,)]
 
 
-def test_a_file_sent_twice_with_a_key_is_made_once(demo: ServerProcess) -> None:
-    with sync_client(demo) as client:
+def test_a_file_sent_again_with_its_key_is_made_once_also_at_the_same_time(
+    demo: ServerProcess,
+) -> None:
+    with sync_client(demo) as client, ThreadPoolExecutor(4) as threads:
         headers = {"Idempotency-Key": "one file"}
-        first, second = (
-            client.files.create(file=("a.txt", b"1"), purpose="vision", extra_headers=headers)
-            for _ in range(2)
-        )
-        assert first == second
+        content = os.urandom(100_000)
+
+        def create(_: int) -> FileObject:
+            return client.files.create(
+                file=("a.txt", content), purpose="vision", extra_headers=headers
+            )
+
+        first, *others = [*threads.map(create, range(4)), create(4)]
+        assert others == [first] * 4
         with pytest.raises(openai.ConflictError, match="used before with another request"):
             client.files.create(file=("a.txt", b"2"), purpose="vision", extra_headers=headers)
