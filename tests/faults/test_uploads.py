@@ -12,8 +12,9 @@ from typing import Final
 import openai
 
 from tests.conftest import StartServer
+from tests.fakes.s3_server import BUCKET, running_s3
 from tests.faults.scene import stock_client
-from tests.server import ServerProcess
+from tests.server import ServerProcess, running_server
 
 HEAD: Final = (
     b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nvision\r\n'
@@ -74,6 +75,21 @@ def test_a_server_that_is_killed_leaves_nothing_of_an_upload(start_server: Start
     while lying(server) or server.ask("SELECT 1 FROM blob_trash"):
         pass
     assert server.ask("SELECT 1 FROM files") == []
+
+
+def test_a_server_that_is_killed_leaves_nothing_in_its_bucket(tmp_path: Path) -> None:
+    with running_s3() as s3:
+        place = ("--files", f"s3://{BUCKET}/files")
+        with running_server(tmp_path / "data", *place, env=s3.environment) as server:
+            with begin_upload(server, 24 * MIB):
+                while not s3.objects():
+                    pass
+                server.kill()
+            assert s3.objects()
+            server.restart()
+            while s3.objects() or server.ask("SELECT 1 FROM blob_trash"):
+                pass
+            assert server.ask("SELECT 1 FROM files") == []
 
 
 def test_of_uploads_under_way_while_a_server_is_killed_the_answered_ones_are_whole(
