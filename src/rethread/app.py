@@ -48,7 +48,15 @@ from rethread.tools.file_search.reader import Reader
 from rethread.tools.file_search.search import Search
 from rethread.workers import Workers
 
-__all__ = ["CreatedKey", "KeyInfo", "create_key", "list_keys", "revoke_key", "serve"]
+__all__ = [
+    "CreatedKey",
+    "KeyInfo",
+    "create_key",
+    "indexing",
+    "list_keys",
+    "revoke_key",
+    "serve",
+]
 
 logger = logging.getLogger("rethread")
 
@@ -119,6 +127,20 @@ async def revoke_key(settings: Settings, key_id: str) -> bool:
     """Whether there was such a key in force; it is not any more."""
     async with _database(settings) as db:
         return await keys.revoke(db, key_id, now=int(db.now()))
+
+
+@asynccontextmanager
+async def indexing(settings: Settings) -> AsyncIterator[tuple[Database, Embedder | None]]:
+    """The database, with nobody else at a SQLite one, and who makes vectors for it."""
+    check_upstream_key(settings)
+    async with AsyncExitStack() as stack:
+        if settings.database_url is None:
+            stack.enter_context(held(settings.data_dir))
+        db = await stack.enter_async_context(_database(settings))
+        embedder = await _embedder(settings, db)
+        if embedder is not None:
+            stack.push_async_callback(embedder.aclose)
+        yield db, embedder
 
 
 async def _serve(

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from rethread.app import KeyInfo
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8484/v1"
+EMBEDDING_SETTINGS = (
+    "embeddings",
+    "embedding_model",
+    "embedding_dimensions",
+    "embedding_upstream",
+    "embedding_api_key",
+)
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -167,6 +174,20 @@ def _add_upkeep(commands: "argparse._SubParsersAction[Parser]") -> None:
         action="store_true",
         help="Empty a target that a broken-off move left, and begin again.",
     )
+    reindex = _add_command(
+        commands,
+        "reindex",
+        "Make the vectors of files anew, for another --embeddings. Stop a SQLite's server first.",
+        _reindex,
+    )
+    reindex.epilog = (
+        "Stores that have the vectors of another model, or none, get those of the one that the"
+        " settings name. Broken off, it goes on where it was when it is run again."
+    )
+    reindex.add_argument(
+        "--all", action="store_true", help="Those of all stores, and the index of words too."
+    )
+    _add_place(reindex, "upstream", "upstream_api_key", *EMBEDDING_SETTINGS)
     for each, replaced in ((backup, "FILE"), (restore, "the database that is there")):
         each.add_argument("--force", action="store_true", help=f"Replace {replaced}.")
         _add_place(each, "files")
@@ -343,6 +364,25 @@ def _files_folder(settings: Settings) -> Path | None:
     if folder is None:
         print(f"The content of files is in {settings.files}, and not part of this.")
     return folder
+
+
+def _reindex(asked: argparse.Namespace) -> int:
+    import asyncio
+
+    from rethread.app import indexing
+    from rethread.maintenance.reindex import reindex
+
+    settings = _settings(asked)
+
+    async def run() -> str:
+        async with indexing(settings) as (db, embedder):
+            return str(await reindex(db, embedder, everything=asked.all))
+
+    try:
+        print(asyncio.run(run()))
+    except KeyboardInterrupt:
+        return _fail("broken off; run the same command again, which goes on where it was", code=130)
+    return 0
 
 
 def _move(asked: argparse.Namespace) -> int:

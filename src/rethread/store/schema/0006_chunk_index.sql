@@ -45,3 +45,10 @@ CREATE TABLE chunk_vectors (
     number INTEGER PRIMARY KEY,
     vector BLOB NOT NULL
 );
+
+-- What `rethread reindex` is at: a store, or '' for the words of all; and how far it has come.
+CREATE TABLE reindexing (
+    store_id TEXT PRIMARY KEY,
+    embedder TEXT NOT NULL,
+    last_number BIGINT NOT NULL
+);
