@@ -239,10 +239,32 @@ def _runs(conversation: Conversation, assistant_id: str, thread_id: str) -> None
     assert rest(thread_id, run_id)["status"] == "cancelled"
     call("listRuns", ids={"thread_id": thread_id}, query={"limit": 2})
 
+    _search(conversation, assistant_id, thread_id)
+
     hello = {"messages": [{"role": "user", "content": "Hello"}]}
     for is_stream in (False, True):
         wanted = {"assistant_id": assistant_id, "thread": hello, "stream": is_stream}
         call("createThreadAndRun", body=wanted)
+
+
+def _search(conversation: Conversation, assistant_id: str, thread_id: str) -> None:
+    """The file that is attached to the thread's first message is found and cited."""
+    call = conversation.call
+    include = {"include[]": "step_details.tool_calls[*].file_search.results[*].content"}
+    asking = {
+        "assistant_id": assistant_id,
+        "tools": [{"type": "file_search"}],
+        "additional_messages": [{"role": "user", "content": "How many seasons has a year?"}],
+        "stream": True,
+    }
+    started = call("createRun", ids={"thread_id": thread_id}, body=asking, query=include)
+    ids = {"thread_id": thread_id, "run_id": _run_id(started)}
+    assert conversation.rest(**ids)["status"] == "completed"
+    for query in (include, {}):
+        steps = call("listRunSteps", ids=ids, query=query).json()["data"]
+        call("getRunStep", ids={**ids, "step_id": steps[-1]["id"]}, query=query)
+    messages = call("listMessages", ids={"thread_id": thread_id}, query={"run_id": ids["run_id"]})
+    assert messages.json()["data"][0]["content"][0]["text"]["annotations"]
 
 
 def events(response: httpx2.Response) -> list[tuple[str, str]]:
