@@ -15,7 +15,7 @@ from rethread.contract.uploads import (
     Upload,
     UploadPart,
 )
-from rethread.errors import Conflict, Invalid
+from rethread.errors import Conflict, Invalid, RethreadError
 from rethread.http.arrivals import arriving, storing
 from rethread.http.codec import decode, encode, fitted, reply
 from rethread.http.request import Request, Response
@@ -83,6 +83,14 @@ async def complete(request: Request) -> Response:
     if found.answered and found.answered == request.fingerprint:
         return reply(found.body)
     uploads.check_pending(found.upload)
+    try:
+        return await _completed(request, found, asked)
+    except RethreadError as problem:
+        # Its parts go with its end: the same request, sent twice, may have been quicker.
+        return await _ended_by_another(request, problem)
+
+
+async def _completed(request: Request, found: StoredUpload, asked: CompleteUpload) -> Response:
     parts = await _ordered(request, found.upload, asked.part_ids)
     md5 = hashlib.md5(usedforsecurity=False)
     digests = [md5] if asked.md5 else []
@@ -105,7 +113,7 @@ async def complete(request: Request) -> Response:
             *request.also(body),
         )
         if not written:
-            return await _ended_by_another(request)
+            raise files.not_written(found.upload.id)
         stored.is_kept = True
         return reply(body)
 
@@ -120,17 +128,17 @@ async def cancel(request: Request) -> Response:
     body = encode(found.upload.ended("cancelled"))
     ended = uploads.ending(found.upload.id, "cancelled", body, answered=request.fingerprint)
     if not await request.db.write(*ended, *request.also(body)):
-        return await _ended_by_another(request)
+        return await _ended_by_another(request, files.not_written(found.upload.id))
     return reply(body)
 
 
-async def _ended_by_another(request: Request) -> Response:
-    """The answer that the same request has had, or a refusal."""
+async def _ended_by_another(request: Request, problem: RethreadError) -> Response:
+    """The answer that the same request has had, or a refusal; the problem if it has not ended."""
     found = await _get(request)
     if found.answered and found.answered == request.fingerprint:
         return reply(found.body)
     uploads.check_pending(found.upload)
-    raise files.not_written(found.upload.id)
+    raise problem
 
 
 async def _get(request: Request) -> StoredUpload:
@@ -153,14 +161,16 @@ def _file(found: StoredUpload) -> File:
 async def _ordered(request: Request, upload: Upload, part_ids: Sequence[str]) -> list[StoredPart]:
     """The parts in the order that is asked for; Invalid where they are not those of the file."""
     there = await uploads.parts(request.db, upload.id)
+    seen: set[str] = set()
     for index, part_id in enumerate(part_ids):
-        if part_id not in there or part_id in part_ids[:index]:
+        if part_id not in there or part_id in seen:
             what = "is named twice" if part_id in there else f"is none of upload {upload.id}"
             raise Invalid(
                 f"Invalid 'part_ids[{index}]': part '{part_id}' {what}.",
                 param=f"part_ids[{index}]",
                 code="invalid_value",
             )
+        seen.add(part_id)
     size = sum(there[part_id].size for part_id in part_ids)
     if size != upload.bytes:
         raise Invalid(
