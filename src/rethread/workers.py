@@ -290,9 +290,8 @@ class Workers:
         """Delete the files whose time is over."""
         overdue = await files.expired(self.db)
         for project, file_id in overdue:
-            leaving = vector_store_files.forgetting_file(file_id, now=int(self.now()))
             with suppress(NoSuchFile):  # somebody was quicker
-                await files.delete(self.db, project, file_id, also=leaving)
+                await vector_store_files.delete_file(self.db, project, file_id, now=self.now())
         return bool(overdue)
 
     async def expire_uploads(self) -> bool:

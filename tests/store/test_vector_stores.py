@@ -288,6 +288,16 @@ async def test_a_file_that_was_deleted_meanwhile_is_not_added(db: Database) -> N
     assert await counts(db, store_id) == {}
 
 
+async def test_who_waits_for_a_file_is_told_when_it_is_deleted(db: Database) -> None:
+    store_id = await new_store(db)
+    [file] = await new_files(db, "1")
+    await add(db, store_id, [file])
+    with db.listen(vector_store_files.ingested_topic(store_id)) as wakeup:
+        await vector_store_files.delete_file(db, PROJECT, file.id, now=NOW)
+        assert await wakeup.wait(timeout_seconds=10)
+    assert await vector_store_files.unfinished(db, [store_id]) == 0
+
+
 async def test_a_cursor_goes_on_behind_a_file_that_has_gone_twice(db: Database) -> None:
     store_id = await new_store(db)
     files = await new_files(db, "1", "2", "3")

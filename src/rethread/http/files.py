@@ -76,8 +76,7 @@ async def retrieve(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     """DELETE /files/{file_id}"""
     file_id = file_id_of(request)
-    leaving = vector_store_files.forgetting_file(file_id, now=request.now)
-    await files.delete(request.db, request.project, file_id, also=leaving)
+    await vector_store_files.delete_file(request.db, request.project, file_id, now=request.now)
     return deleted_reply(file_id, "file")
 
 

@@ -22,7 +22,7 @@ from rethread.contract.vector_stores import (
     attribute_rows,
 )
 from rethread.errors import Conflict, NotInStore, Raced
-from rethread.store import vector_stores
+from rethread.store import files, vector_stores
 from rethread.store.database import Database, Row, Statement
 from rethread.store.files import StoredFile
 from rethread.store.pages import (
@@ -116,6 +116,7 @@ INSERT INTO tombstones (scope, id, number, deleted_at)
 SELECT store_id, file_id, number, CAST($2 AS BIGINT) FROM vector_store_files WHERE file_id = $1
 ON CONFLICT (scope, id) DO UPDATE SET number = excluded.number, deleted_at = excluded.deleted_at
 """
+OF_FILE = "SELECT store_id FROM vector_store_files WHERE file_id = $1"
 UNBURY = "DELETE FROM tombstones WHERE scope = $1 AND id = $2"
 LEAVE: Final = (
     """
@@ -307,6 +308,14 @@ def forgetting_file(file_id: str, *, now: int) -> list[Statement]:
         Statement(BURY_ALL, file_id, now),
         Statement("DELETE FROM vector_store_files WHERE file_id = $1", file_id),
     ]
+
+
+async def delete_file(db: Database, project: str, file_id: str, *, now: int) -> None:
+    """Delete a file, which then is in no store any more; NoSuchFile if there is none."""
+    store_ids = [row[0] for row in await db.read(OF_FILE, file_id)]
+    await files.delete(db, project, file_id, also=forgetting_file(file_id, now=now))
+    for store_id in store_ids:
+        db.notify(ingested_topic(store_id))
 
 
 def _leaving(which: str, *arguments: str) -> list[Statement]:
