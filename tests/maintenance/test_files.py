@@ -109,3 +109,25 @@ def test_files_in_a_bucket_are_not_part_of_a_backup_which_says_so(
     assert "The content of files is in s3://bucket/x, and not part of this.\n" in (
         capsys.readouterr().out
     )
+
+
+def test_files_are_served_from_where_they_were_when_the_database_has_moved(
+    server: ServerProcess, tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sync_client(server) as client:
+        kept = [(uploaded(client, content), content) for content in CONTENTS]
+        done = client.uploads.upload_file_chunked(
+            file=b"parts", filename="b", bytes=5, mime_type="text/plain", purpose="assistants"
+        )
+        assert done.file is not None
+        kept.append((done.file.id, b"parts"))
+    assert server.terminate() == 0
+    assert main(["move", "--from", str(server.data_dir), "--to", postgres_url]) == 0
+    assert "The content of 4 files is in no database: it stays where" in capsys.readouterr().out
+    place = ("--files", str(server.data_dir / "files"))
+    with (
+        running_server(tmp_path / "empty", *place, database_url=postgres_url) as there,
+        sync_client(there) as client,
+    ):
+        for file_id, content in kept:
+            assert client.files.content(file_id).content == content
