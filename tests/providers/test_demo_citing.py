@@ -40,6 +40,11 @@ def test_it_quotes_the_sentence_that_has_most_of_the_words_with_its_own_mark() -
     assert "# Kettle 【0:0†a.md】" in asked("x", PASSAGES)[1]
 
 
+def test_a_line_without_an_end_is_read_once_not_from_each_of_its_characters() -> None:
+    output = f"Passages.\n\n【0:0†a.csv】\n{'word ' * 100_000}3.14 The end."
+    assert asked("x", output)[1].startswith("word word")
+
+
 def test_it_says_what_it_was_told_where_nothing_was_found() -> None:
     assert f"file_search answered: «{tool.NO_FILES}»." in asked("x", tool.NO_FILES)[1]
 

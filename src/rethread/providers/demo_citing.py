@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 PASSAGE: Final = re.compile(r"^(【\d+:\d+†[^】\n]*】)[^\n]*\n", re.MULTILINE)
-SENTENCE: Final = re.compile(r"[^.!?\n]+(?:[.!?]+(?=\s|$)|\n|$)")
+# What divides sentences, not what they are: a long line without an end is then passed once.
+SENTENCES_END: Final = re.compile(r"(?<=[.!?])\s+|\n+")
 WORD: Final = re.compile(r"\w{4,}")  # shorter ones say little
 LONGEST_QUERY: Final = 1000
 LONGEST_QUOTE: Final = 500
@@ -49,10 +50,10 @@ def answer(output: str, said: str) -> str | None:
     ends = [*(each.start() for each in found[1:]), len(output)]
     wanted = _words(said)
     sentences = [
-        (len(wanted & _words(sentence[0])), sentence[0].strip(), mark[1])
+        (len(wanted & _words(sentence)), sentence.strip(), mark[1])
         for mark, end in zip(found, ends, strict=True)
-        for sentence in SENTENCE.finditer(output, mark.end(), end)
-        if sentence[0].strip()
+        for sentence in SENTENCES_END.split(output[mark.end() : end])
+        if sentence.strip()
     ]
     _, best, mark = max(sentences, key=lambda each: each[0], default=(0, "", found[0][1]))
     return f"{best[:LONGEST_QUOTE]} {mark}".strip()
