@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import pytest
 
 from rethread.contract.vector_stores import (
@@ -42,6 +43,10 @@ DAY: Final = 24 * 60 * 60
 SMALL: Final = ChunkSizes(max_chunk_size_tokens=100, chunk_overlap_tokens=0)
 ADD_FILE: Final = """
 INSERT INTO files (id, project, purpose, blob_id, body) VALUES ($1, 'p', 'assistants', 'b', $2)
+"""
+
+WAITS: Final = """
+SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
 """
 
 
@@ -286,6 +291,26 @@ async def test_a_file_that_was_deleted_meanwhile_is_not_added(db: Database) -> N
     await db.write(Statement("DELETE FROM files WHERE id = $1", file.id))
     assert await add(db, store_id, [file])
     assert await counts(db, store_id) == {}
+
+
+async def test_a_file_that_another_server_is_deleting_is_not_added(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    here, there = [await open_database(tmp_path, postgres_url) for _ in range(2)]
+    store_id = await new_store(here)
+    [file] = await new_files(here, "1")
+    deleting = await asyncpg.connect(postgres_url)
+    async with deleting.transaction():
+        # As it is once it has looked in all stores, and before its commit.
+        await deleting.execute("DELETE FROM files WHERE id = $1", file.id)
+        adding = asyncio.create_task(add(there, store_id, [file]))
+        while not adding.done() and not await here.read(WAITS):
+            pass
+    await adding
+    assert await counts(here, store_id) == {}
+    await deleting.close()
+    await here.close()
+    await there.close()
 
 
 async def test_who_waits_for_a_file_is_told_when_it_is_deleted(db: Database) -> None:

@@ -67,7 +67,12 @@ DELETE FROM file_attributes
 """
 DELETE_STALE = f"DELETE FROM vector_store_files WHERE {STALE}"
 RELABEL_THESE = f"UPDATE vector_store_files SET attributes = $3 WHERE {THESE}"
-# A file that was deleted meanwhile is not added: nobody would take it out again.
+# A file that was deleted meanwhile is not added: nobody would take it out again. Nor is it deleted
+# meanwhile by one who does not see it here yet.
+LOCK_FILES = """
+SELECT files.id FROM files
+ WHERE files.id IN (SELECT added.key FROM {pairs_of}(CAST($1 AS {json})) AS added) {share_lock}
+"""
 ADD = """
 INSERT INTO vector_store_files (store_id, file_id, status, created_at, filename,
                                 max_chunk_tokens, overlap_tokens, attributes)
@@ -203,6 +208,7 @@ def adding(
         Statement(RELABEL_THESE, store_id, names, attributes),
     ]
     return [
+        Statement(LOCK_FILES, names),
         *([] if is_new else instead),
         Statement(ADD, store_id, names, now, *sizes, attributes),
         *_labelling(store_id, names, group.attributes),
