@@ -78,6 +78,10 @@ class _Store:
             taken = self.blocks[-1].take(numbers, vectors)
             numbers, vectors = numbers[taken:], vectors[taken:]
 
+    def clear(self) -> None:
+        self.files.clear()
+        self.blocks = []
+
 
 class SqliteIndex:
     """One for the process; `most_bytes` bounds what it keeps in memory between searches."""
@@ -130,8 +134,12 @@ class SqliteIndex:
             _drop_if_dead(store, sizes)
             missing = [number for number in wanted.tolist() if number not in store.files]
             if missing:
-                async for block in self._read(missing, store_id, dimensions):
-                    store.add(block.numbers[: block.count], block.vectors[: block.count])
+                try:
+                    async for block in self._read(missing, store_id, dimensions):
+                        store.add(block.numbers[: block.count], block.vectors[: block.count])
+                except BaseException:
+                    store.clear()  # what was read by now would be read, and kept, a second time
+                    raise
                 store.files.update(missing)
         self._make_room(key)
         return store
@@ -191,8 +199,7 @@ def _matrix(vectors: Sequence[bytes]) -> Vectors:
 def _drop_if_dead(store: _Store, sizes: Mapping[int, int]) -> None:
     """Forget what is in memory of a store of whose files many have gone."""
     if len(store.files - sizes.keys()) > DEAD_SHARE * len(store.files):
-        store.files.clear()
-        store.blocks = []
+        store.clear()
 
 
 def _nearest(
