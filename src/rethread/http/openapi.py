@@ -240,7 +240,8 @@ def _answer(operation: Operation) -> dict[str, Any]:
 
 def _refusals(operation: Operation) -> dict[str, Any]:
     is_post = operation.method == "POST"
-    names_something = "{" in operation.path or operation.lists or operation.streams
+    # In its path, its cursors or its body: a file, a store, an assistant.
+    names_something = "{" in operation.path or operation.lists or (is_post and operation.is_beta)
     came = {
         400: operation.is_beta or operation.path.startswith(("/files", "/uploads")),
         401: operation.needs_key,
