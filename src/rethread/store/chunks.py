@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from rethread.errors import Unavailable
+from rethread.errors import Raced, Unavailable
 from rethread.store import chunk_vectors, chunk_words
 from rethread.store.database import Database, Row, Statement
 from rethread.store.words import words_of
@@ -159,11 +159,14 @@ async def forget_some(db: Database) -> bool:
     return True
 
 
-async def forget_file(db: Database, store_id: str, file_number: int) -> None:
-    """Clean away what is indexed of a file, for one that is to be indexed anew."""
-    while await _forget(db, store_id, file_number):
+async def forget_file(db: Database, store_id: str, file_number: int, *, check: Statement) -> None:
+    """Clean away what is indexed of a file, for one that is to be indexed anew.
+
+    Raced where the check refuses it: somebody else may be indexing it already.
+    """
+    while await _forget(db, store_id, file_number, check):
         pass
-    await db.write(Statement(FORGET_FILE, file_number))
+    _check_written(await db.write(check, Statement(FORGET_FILE, file_number)), check)
 
 
 def _adding(db: Database, rows: Sequence[Row]) -> list[Statement]:
@@ -175,7 +178,7 @@ def _adding(db: Database, rows: Sequence[Row]) -> list[Statement]:
     return [Statement(ADD[db.dialect], msgspec.json.encode(rows).decode())]
 
 
-async def _forget(db: Database, store_id: str, file_number: int) -> bool:
+async def _forget(db: Database, store_id: str, file_number: int, *checks: Statement) -> bool:
     """Whether there were chunks, some of which are gone now."""
     first, last = range_of(file_number)
     rows = await db.read(OLDEST, first, last)
@@ -183,16 +186,22 @@ async def _forget(db: Database, store_id: str, file_number: int) -> bool:
         return False
     chunks = await asyncio.to_thread(_with_words, rows)
     ends = rows[0][0], rows[-1][0]
-    gone = [Statement(FORGET, *ends), *await chunk_vectors.forgetting(db, *ends)]
+    gone = [*checks, Statement(FORGET, *ends), *await chunk_vectors.forgetting(db, *ends)]
     try:
-        await db.write(*gone, *chunk_words.forgetting(db.dialect, store_id, chunks))
+        written = await db.write(*gone, *chunk_words.forgetting(db.dialect, store_id, chunks))
     except Unavailable:
         raise
     except Exception:
         # SQLite's index is told the words that it had. Were they others, under an older Python,
         # it may refuse; what it keeps of a chunk that has gone is never found.
-        await db.write(*gone)
+        written = await db.write(*gone)
+    _check_written(written, *checks)
     return True
+
+
+def _check_written(rows: Sequence[Row], *checks: Statement) -> None:
+    if checks and not rows:
+        raise Raced("What is indexed of this file is somebody else's now.")
 
 
 def _with_words(rows: Sequence[Row]) -> list[tuple[int, list[str]]]:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from rethread.blobs import Blobs
 from rethread.contract.vector_stores import ReadingError
-from rethread.errors import Missing, ModelError, Unavailable
+from rethread.errors import Missing, ModelError, Raced, Unavailable
 from rethread.providers.embeddings import Embedder
 from rethread.store import chunks, ingestions, vector_store_files
 from rethread.store.chunks import IndexedChunk
@@ -76,6 +76,7 @@ async def ingest(library: Library, reading: Reading) -> None:
     try:
         outcome = await _outcome(library, reading, wanted, wanted.blob)
     except Replaced:
+        await ingestions.drop(library.db, reading)  # if it is still ours, nobody wants it
         return
     except Passing as problem:
         wanted = await ingestions.wanted(library.db, reading)
@@ -134,7 +135,11 @@ async def _done(db: Database, reading: Reading, wanted: Wanted, found: Sequence[
     texts = await chunks.texts(db, reading.file_number)
     if texts == [(chunk.start, chunk.text) for chunk in found[:count]]:
         return count
-    await chunks.forget_file(db, wanted.store_id, reading.file_number)
+    mine = ingestions.holding(reading)
+    try:
+        await chunks.forget_file(db, wanted.store_id, reading.file_number, check=mine)
+    except Raced:
+        raise Replaced from None
     return 0
 
 
