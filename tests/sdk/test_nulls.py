@@ -34,7 +34,9 @@ CREATE_AND_RUN_NULLS: Final = dict.fromkeys((*RUN_NULLS, "thread", "tool_resourc
 MESSAGE_NULLS: Final = dict.fromkeys(("metadata", "attachments"))
 THREAD_NULLS: Final = dict.fromkeys(("messages", "metadata", "tool_resources"))
 # What differs between any two objects.
-OWN: Final = frozenset({"id", "created_at", "expires_at", "thread_id", "assistant_id"})
+OWN: Final = frozenset(
+    {"id", "created_at", "completed_at", "expires_at", "thread_id", "assistant_id"}
+)
 FULL: Final[Mapping[str, Any]] = {
     "model": "demo",
     "name": "Ada",
