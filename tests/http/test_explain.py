@@ -10,7 +10,9 @@ import pytest
 from rethread.contract.assistants import CreateAssistant
 from rethread.contract.messages import CreateMessage
 from rethread.contract.runs import CreateRun, SubmitToolOutputs
+from rethread.contract.searches import SearchVectorStore
 from rethread.contract.threads import CreateThread
+from rethread.contract.vector_stores import CreateVectorStoreFile
 from rethread.http.explain import explain, listed, without_unknown
 
 MODEL = {"model": "m"}
@@ -21,6 +23,16 @@ SAID = {"role": "user", "content": "Hi"}
 def function(**fields: Any) -> dict[str, Any]:
     """An assistant with one function."""
     return {**MODEL, "tools": [{"type": "function", "function": fields}]}
+
+
+def with_attribute(value: Any) -> dict[str, Any]:
+    """A file with one attribute."""
+    return {"file_id": "file-1", "attributes": {"k": value}}
+
+
+def filtered(filters: Any) -> dict[str, Any]:
+    """A search with a filter."""
+    return {"query": "whale", "filters": filters}
 
 
 # type, value, param, code, message
@@ -52,6 +64,16 @@ TEXTS: list[tuple[type, Any, str | None, str, str]] = [
     (CreateAssistant, {**MODEL, "metadata": {"k": "v" * 600}}, "metadata.k", "string_above_max_length", "Invalid 'metadata.k': string too long. Expected a string with maximum length 512, but got a string with length 600 instead."),
     (CreateAssistant, {**MODEL, "metadata": {"k" * 70: "v"}}, "metadata." + "k" * 70, "property_name_above_max_length", "Invalid property name in 'metadata': 'kkk...kkk' is too long. Expected a string with maximum length 64, but got a string with length 70 instead."),
     (CreateAssistant, {**MODEL, "response_format": "json"}, "response_format", "invalid_value", "Invalid value: 'json'. Supported values are: 'auto'."),
+    (CreateVectorStoreFile, with_attribute(2**63), "attributes.k", "integer_above_max_value", "Invalid 'attributes.k': integer above maximum value. Expected a value <= 9223372036854775807, but got 9223372036854775808 instead."),
+    (CreateVectorStoreFile, with_attribute([]), "attributes.k", "invalid_type", "Invalid type for 'attributes.k': expected one of a string or integer or decimal or boolean, but got an array instead."),
+    (CreateVectorStoreFile, {"file_id": "file-1", "attributes": {str(n): 1 for n in range(17)}}, "attributes", "object_above_max_properties", "Invalid 'attributes': too many properties. Expected an object with at most 16 properties, but got an object with 17 properties instead."),
+    (SearchVectorStore, filtered({"type": "xor"}), "filters.type", "invalid_value", "Invalid value: 'xor'. Supported values are: 'eq', 'ne', 'gt', 'gte', 'lt', 'lte', 'in', 'nin', 'and', and 'or'."),
+    (SearchVectorStore, filtered({"type": "in", "key": "k", "value": "x"}), "filters.value", "invalid_type", "Invalid type for 'filters.value': expected an array, but got a string instead."),
+    (SearchVectorStore, filtered({"type": "eq", "key": "k", "value": ["x"]}), "filters.value", "invalid_type", "Invalid type for 'filters.value': expected one of a string or integer or decimal or boolean, but got an array instead."),
+    (SearchVectorStore, filtered({"type": "and", "filters": [{"type": "eq", "key": "k"}]}), "filters.filters[0].value", "missing_required_parameter", "Missing required parameter: 'filters.filters[0].value'."),
+    (SearchVectorStore, filtered([]), "filters", "invalid_type", "Invalid type for 'filters': expected an object, but got an array instead."),
+    (SearchVectorStore, {"query": 1}, "query", "invalid_type", "Invalid type for 'query': expected one of a string or array of strings, but got an integer instead."),
+    (SearchVectorStore, {"query": []}, "query", "empty_array", "Invalid 'query': empty array. Expected an array with minimum length 1, but got an empty array instead."),
     (CreateThread, {"messages": [{**SAID, "role": "system"}]}, "messages[0].role", "invalid_value", "Invalid value: 'system'. Supported values are: 'user' and 'assistant'."),
     (CreateMessage, {**SAID, "role": "system"}, "role", "invalid_value", "Invalid value: 'system'. Supported values are: 'user' and 'assistant'."),
     (CreateMessage, {**SAID, "content": "x" * 256_001}, "content", "string_above_max_length", "Invalid 'content': string too long. Expected a string with maximum length 256000, but got a string with length 256001 instead."),

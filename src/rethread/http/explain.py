@@ -278,17 +278,18 @@ def _check_number(value: Any, kind: inspect.IntType | inspect.FloatType, at: str
     if not _is_kind(value, kind):
         return _wrong_type(value, [kind], at)
     word = "integer" if whole else "decimal"
+    shape = "d" if whole else "g"
     if kind.ge is not None and value < kind.ge:
         return Invalid(
-            f"Invalid '{at}': {word} below minimum value. Expected a value >= {kind.ge:g}, but "
-            f"got {value} instead.",
+            f"Invalid '{at}': {word} below minimum value. Expected a value >= "
+            f"{kind.ge:{shape}}, but got {value} instead.",
             param=at,
             code=f"{word}_below_min_value",
         )
     if kind.le is not None and value > kind.le:
         return Invalid(
-            f"Invalid '{at}': {word} above maximum value. Expected a value <= {kind.le:g}, but "
-            f"got {value} instead.",
+            f"Invalid '{at}': {word} above maximum value. Expected a value <= "
+            f"{kind.le:{shape}}, but got {value} instead.",
             param=at,
             code=f"{word}_above_max_value",
         )
@@ -312,12 +313,19 @@ def _is_kind(value: Any, kind: inspect.Type) -> bool:
     return NAMES.get(type(value)) == EXPECTED.get(type(kind))
 
 
+def _member_of(kind: inspect.ListType) -> str | None:
+    """What an array is one of; None where that is one of several things."""
+    item = kind.item_type
+    members = item.types if isinstance(item, inspect.UnionType) else [item]
+    names = {EXPECTED.get(type(member), "an object") for member in members}
+    return names.pop() if len(names) == 1 else None
+
+
 def _wrong_type(value: Any, kinds: Sequence[inspect.Type], at: str) -> Invalid:
     expected: list[str] = []
     for kind in kinds:
         name = EXPECTED.get(type(kind), "another type")
-        if isinstance(kind, inspect.ListType):
-            member = EXPECTED.get(type(kind.item_type), "an object")
+        if isinstance(kind, inspect.ListType) and (member := _member_of(kind)):
             name += f" of {member.split(' ', 1)[1]}s"
         if name not in expected:
             expected.append(name)
