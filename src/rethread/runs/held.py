@@ -90,8 +90,10 @@ class HeldRun:
             while True:
                 waking = asyncio.create_task(wakeup.wait(timeout_seconds=self.seconds_left()))
                 await asyncio.wait({working, waking}, return_when=asyncio.FIRST_COMPLETED)
-                waking.cancel()
+                is_woken = not waking.cancel() and waking.result()
                 if working.done():
+                    if is_woken:
+                        wakeup.wake(from_afar=False)  # what is done next has to hear it
                     await working
                     return None
                 if interruption := await self.look_for_interruption():
