@@ -92,6 +92,18 @@ def test_a_download_is_nothing_that_a_browser_would_run(
     assert headers["content-disposition"].startswith(f'attachment; filename="{filename}"')
 
 
+def test_what_cannot_be_downloaded_is_refused_in_words(
+    demo: ServerProcess, one_client: OpenAI
+) -> None:
+    file = one_client.files.create(file=("lost.txt", os.urandom(9)), purpose="assistants")
+    [(blob,)] = demo.ask(f"SELECT blob_id FROM files WHERE id = '{file.id}'")
+    (demo.data_dir / "files" / blob[:2] / blob).unlink()
+    impatient = one_client.with_options(max_retries=0)
+    with pytest.raises(openai.InternalServerError, match="is not where the server keeps it"):
+        impatient.files.content(file.id)
+    one_client.files.delete(file.id)
+
+
 @pytest.mark.parametrize(
     "filename", ["../../../etc/passwd", "C:\\a\\b.txt", "a\r\nx: y", ".", "\0"]
 )

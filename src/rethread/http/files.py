@@ -1,11 +1,13 @@
 """Files, over HTTP."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import quote
 
 from rethread.contract import ID_CHARACTERS
 from rethread.contract.files import CreateFile, File, ListFiles
-from rethread.errors import NoSuchFile
+from rethread.errors import Missing, NoSuchFile
 from rethread.http.arrivals import arriving
 from rethread.http.codec import (
     deleted_reply,
@@ -84,8 +86,14 @@ async def content(request: Request) -> Response:
     """GET /files/{file_id}/content"""
     file = await files.get(request.db, request.project, file_id_of(request))
     extension = file.filename.rpartition(".")[2].lower()
+    try:
+        pieces = await _begun(request.services.blobs.read(file.blob))
+    except Missing:
+        # One that was deleted at this moment is no file any more.
+        await files.get(request.db, request.project, file.id)
+        raise
     return Download(
-        pieces=request.services.blobs.read(file.blob),
+        pieces=pieces,
         size=file.bytes,
         headers=(
             (b"content-disposition", _disposition(file.filename)),
@@ -101,6 +109,19 @@ def file_id_of(request: Request) -> str:
     if not ID_CHARACTERS.match(file_id):
         raise NoSuchFile(file_id)
     return file_id
+
+
+async def _begun(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The same, the first one read already: what cannot be had is refused, not broken off."""
+    first = await anext(pieces, b"")
+
+    async def all_pieces() -> AsyncGenerator[bytes]:
+        async with aclosing(pieces):
+            yield first
+            async for piece in pieces:
+                yield piece
+
+    return all_pieces()
 
 
 def _disposition(filename: str) -> bytes:
