@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Final, Literal
 
 import msgspec
@@ -50,10 +51,14 @@ def adding(
     dialect: Dialect, store_id: str, chunks: Iterable[tuple[int, Sequence[str]]]
 ) -> list[Statement]:
     """Statements that index chunks: number and words of each."""
-    indexed = [(number, names(store_id, words)) for number, words in chunks]
+    return adding_entries(dialect, ((number, entry(store_id, words)) for number, words in chunks))
+
+
+def adding_entries(dialect: Dialect, entries: Iterable[tuple[int, str]]) -> list[Statement]:
+    """The same, where the index's entries were made before: number and entry of each chunk."""
     if dialect == "sqlite":
-        return [Statement(ADD[dialect], number, " ".join(each)) for number, each in indexed]
-    pairs = [(number, " ".join(f"'{name}'" for name in each)) for number, each in indexed]
+        return [Statement(ADD[dialect], number, each) for number, each in entries]
+    pairs = [(number, " ".join(f"'{name}'" for name in each.split())) for number, each in entries]
     return [Statement(ADD[dialect], msgspec.json.encode(pairs).decode())]
 
 
@@ -70,16 +75,18 @@ def forgetting(
     return [Statement(FORGET_RANGE, chunks[0][0], chunks[-1][0])]
 
 
+def entry(store_id: str, words: Sequence[str]) -> str:
+    """What the index has for a chunk of these words, with spaces between."""
+    return " ".join(names(store_id, words))
+
+
 def names(store_id: str, words: Sequence[str]) -> list[str]:
-    """What the index has for a chunk of these words."""
+    """The same, one by one."""
+    counted = Counter(chain.from_iterable(map(_terms, words)))
     mark = store_mark(store_id)
-    terms = terms_of(words)
-    slowness = SATURATION * (1 - LENGTH_COUNTS + LENGTH_COUNTS * len(terms) / USUAL_WORDS)
-    letters = _letters(slowness)
-    return [
-        f"{mark}{letters[min(count, len(letters) - 1)]}_{term}"
-        for term, count in Counter(terms).items()
-    ]
+    heads = [f"{mark}{letter}_" for letter in _letters(counted.total())]
+    heaviest, last = len(heads) - 1, heads[-1]
+    return [(heads[count] if count < heaviest else last) + term for term, count in counted.items()]
 
 
 def names_of_term(store_id: str, term: str) -> list[str]:
@@ -122,8 +129,13 @@ def rarity(found: int, total: int) -> float:
     return math.log(1 + (max(found, total) - found + 0.5) / (found + 0.5))
 
 
-def _letters(slowness: float) -> str:
-    """The letters of the steps by how often a word comes, up to where there is no higher one."""
+@lru_cache(maxsize=4096)
+def _letters(total: int) -> str:
+    """The letters of the steps by how often a word comes, up to where there is no higher one.
+
+    In a chunk of so many terms.
+    """
+    slowness = SATURATION * (1 - LENGTH_COUNTS + LENGTH_COUNTS * total / USUAL_WORDS)
     letters = LETTERS[0]
     for count in range(1, 1000):
         weight = count / (count + slowness)

@@ -66,13 +66,17 @@ PURGE_IS_DONE = "DELETE FROM purged_files WHERE file_number = $1"
 
 
 class IndexedChunk(NamedTuple):
-    """A piece of a file; `words` with spaces between them; `vector` if there is an embedder."""
+    """A piece of a file; `words` with spaces between them; `vector` if there is an embedder.
+
+    `is_entry` says that the words are the index's own already (`chunk_words.entry`).
+    """
 
     text: str
     start: int
     page: int | None
     words: str
     vector: bytes | None
+    is_entry: bool = False
 
 
 def adding(
@@ -84,13 +88,19 @@ def adding(
 ) -> list[Statement]:
     """Statements that index chunks of a file which follow each other; doing so again is harmless.
 
-    CPU work of some 100 µs a chunk: for many, in a thread.
+    CPU work of some 100 µs a chunk where its entry is still to be made: for many, in a thread.
     """
     first = range_of(file_number)[0] + first_position
     rows = [
         (number, chunk.start, chunk.page, chunk.text) for number, chunk in enumerate(chunks, first)
     ]
-    words = ((number, chunk.words.split()) for number, chunk in enumerate(chunks, first))
+    entries = (
+        (
+            number,
+            chunk.words if chunk.is_entry else chunk_words.entry(store_id, chunk.words.split()),
+        )
+        for number, chunk in enumerate(chunks, first)
+    )
     vectors = [
         (number, chunk.vector)
         for number, chunk in enumerate(chunks, first)
@@ -99,7 +109,7 @@ def adding(
     return [
         Statement(NOTE, file_number, store_id, first_position + len(chunks)),
         *_adding(db, rows),
-        *chunk_words.adding(db.dialect, store_id, words),
+        *chunk_words.adding_entries(db.dialect, entries),
         *chunk_vectors.adding(db, vectors),
     ]
 

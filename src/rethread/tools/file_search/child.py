@@ -18,6 +18,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from rethread.store.chunk_words import entry
 from rethread.tokens import count
 from rethread.tools.file_search.chunking import Chunk, chunked
 from rethread.tools.file_search.documents import (
@@ -36,12 +37,13 @@ STATM: Final = Path("/proc/self/statm")  # Linux only; elsewhere no limit on mem
 
 
 class Asked(msgspec.Struct, array_like=True):
-    """Read this file, and divide it."""
+    """Read this file, and divide it; for a store, with its index's entries as the words."""
 
     path: bytes
     filename: str
     max_tokens: int
     overlap_tokens: int
+    store_id: str = ""
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -117,10 +119,16 @@ def _divided(document: Document, asked: Asked) -> Iterator[Answer]:
         if len(some) == CHUNKS_A_FRAME:
             yield Answer(some)
             some = []
-        some.append(chunk)
+        some.append(_entered(chunk, asked.store_id))
     if not some:
         raise Unreadable("invalid_file", "The file holds no text.")
     yield Answer(some, is_last=True)
+
+
+def _entered(chunk: Chunk, store_id: str) -> Chunk:
+    if not store_id:
+        return chunk
+    return chunk._replace(words=entry(store_id, chunk.words.split()))
 
 
 def _limit(timeout_seconds: float, memory_bytes: int) -> None:

@@ -114,6 +114,7 @@ async def _read(library: Library, wanted: Wanted, blob: str) -> list[Chunk]:
                 wanted.filename,
                 max_tokens=wanted.max_chunk_tokens,
                 overlap_tokens=wanted.overlap_tokens,
+                store_id=wanted.store_id,
             )
     except Missing:
         raise Unreadable("server_error", NO_CONTENT) from None
@@ -181,7 +182,7 @@ async def _embedded(some: Sequence[Chunk], embedder: Embedder | None) -> list[In
                 raise Passing(error, reason=problem.reason) from problem
             raise Unreadable(error.code, error.message) from problem
     return [
-        IndexedChunk(chunk.text, chunk.start, chunk.page, chunk.words, vector)
+        IndexedChunk(chunk.text, chunk.start, chunk.page, chunk.words, vector, is_entry=True)
         for chunk, vector in zip(some, vectors, strict=True)
     ]
 

@@ -26,7 +26,7 @@ logger = logging.getLogger("rethread")
 
 CHILD: Final = "rethread.tools.file_search.child"
 START_SECONDS: Final = 60.0  # on a machine that is very busy
-FILES_A_PROCESS: Final = 500  # so that what a parser never gives back does not add up
+FILES_A_PROCESS: Final = 2000  # so that what a parser never gives back does not add up
 PIPE_BYTES: Final = 1024 * 1024
 # What a Python may need to find its parts. All else, the keys too, stays here.
 PASSED_ON: Final = ("LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
@@ -47,10 +47,19 @@ class Reader:
         self._is_closed = False
 
     async def read(
-        self, path: Path, filename: str, *, max_tokens: int, overlap_tokens: int
+        self,
+        path: Path,
+        filename: str,
+        *,
+        max_tokens: int,
+        overlap_tokens: int,
+        store_id: str = "",
     ) -> list[Chunk]:
-        """The chunks of the file at `path`, which clients know by `filename`; or Unreadable."""
-        asked = Asked(os.fsencode(path), filename, max_tokens, overlap_tokens)
+        """The chunks of the file at `path`, which clients know by `filename`; or Unreadable.
+
+        For a store, their words are what its index has of them (`chunk_words.entry`).
+        """
+        asked = Asked(os.fsencode(path), filename, max_tokens, overlap_tokens, store_id)
         async with self._turns:
             if self._idle:
                 # If it dies, that may come from a file before: a new process tells.
