@@ -16,7 +16,13 @@ import asyncpg
 import pytest
 
 from rethread.cli import main
-from rethread.maintenance.tables import OF_THE_INSTALLATION, QUEUED_AGAIN, Columns, columns_of
+from rethread.maintenance.tables import (
+    OF_THE_INDEX,
+    OF_THE_INSTALLATION,
+    QUEUED_AGAIN,
+    Columns,
+    columns_of,
+)
 from rethread.store.database import FILE_NAME, Database, open_database
 from tests.fakes.model_server import ModelServer
 from tests.fakes.replies import Gate, text
@@ -382,4 +388,8 @@ async def moved_from(db: Database) -> dict[str, Columns]:
     found = await columns_of(db)
     await db.close()
     left_out = OF_THE_INSTALLATION | QUEUED_AGAIN.keys()
-    return {name: columns for name, columns in found.items() if name not in left_out}
+    return {
+        name: columns
+        for name, columns in found.items()
+        if name not in left_out and not name.startswith(OF_THE_INDEX)
+    }

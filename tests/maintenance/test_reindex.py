@@ -4,20 +4,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from rethread.maintenance.move import move
+from rethread.maintenance.places import Place
 from rethread.maintenance.reindex import reindex
 from rethread.store import chunk_vectors
-from rethread.store.database import Database
+from rethread.store.database import Database, open_database
 from rethread.tools.file_search.embedding import Placed
 from rethread.tools.file_search.search import HybridSearch, Search
 from tests.fakes.embeddings import embeddings
 from tests.fakes.model_server import ModelServer
 from tests.fakes.replies import failure
+from tests.postgres import Postgres
 from tests.sdk.clients import sync_client
 from tests.server import running_server
 from tests.tools.file_search.stores import NOW, PROJECT, WordEmbedder, new_file, new_store
@@ -33,7 +37,15 @@ def embedder() -> Iterator[ModelServer]:
         yield server
 
 
-class Place:
+@pytest.fixture
+def empty_url(postgres: Postgres) -> Iterator[str]:
+    """A PostgreSQL database without even a schema."""
+    url = postgres.empty_database()
+    yield url
+    postgres.drop(url)
+
+
+class Servers:
     """Where things are kept, and servers that come and go there."""
 
     def __init__(self, folder: Path, url: str | None) -> None:
@@ -66,7 +78,7 @@ def found(client: openai.OpenAI, store_id: str, **options: Any) -> list[str]:
 def test_a_store_is_searched_again_once_its_vectors_are_the_servers(
     tmp_path: Path, database_url: str | None, embedder: ModelServer
 ) -> None:
-    place = Place(tmp_path / "data", database_url)
+    place = Servers(tmp_path / "data", database_url)
     upstream = ("--embeddings", "upstream", "--embedding-upstream", embedder.url)
     with place.client() as client:
         store_id = client.vector_stores.create().id
@@ -90,6 +102,27 @@ def test_a_store_is_searched_again_once_its_vectors_are_the_servers(
     assert told.startswith("1 vector stores are searched by the embedder 'text-embedding-3-small'")
     with place.client(*upstream) as client:
         assert found(client, store_id, extra_body={"ranking_options": VECTORS}) == [SHEEP]
+
+
+async def test_after_a_move_files_are_found_by_words_until_there_are_vectors_again(
+    tmp_path: Path, empty_url: str
+) -> None:
+    places = [Place(tmp_path / "a"), Place(tmp_path, empty_url), Place(tmp_path / "b")]
+    words = WordEmbedder(name="words/32")
+    db = await open_database(*places[0])
+    await new_store(db, "vs_a", embedder=words)
+    await new_file(db, "vs_a", "file-1", SHEEP, embedder=words)
+    await db.close()
+    for source, target in pairwise(places):
+        await move(source, target)
+        db = await open_database(*target)
+        try:
+            [hit] = await Search(db, None).search(PROJECT, ["vs_a"], ["grass"], limit=1, now=NOW)
+            assert hit.text == SHEEP
+            await chunk_vectors.check(db)
+            assert (await reindex(db, Placed(words, db))).chunks == 1
+        finally:
+            await db.close()
 
 
 async def test_what_is_broken_off_goes_on_and_everything_can_be_made_anew(db: Database) -> None:

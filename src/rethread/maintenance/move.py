@@ -17,6 +17,7 @@ import msgspec
 from rethread.errors import Damaged, Misconfigured
 from rethread.maintenance.places import Place
 from rethread.maintenance.progress import Progress
+from rethread.maintenance.reindex import index_words
 from rethread.maintenance.rows import Batch, batches, count
 from rethread.maintenance.tables import STATE, Table, counters_of, tables_to_move
 from rethread.maintenance.targets import Target, target_at
@@ -48,8 +49,11 @@ ON CONFLICT (name) DO UPDATE SET last_key = $2, copied = $3
 """
 NOTES = f"SELECT name, last_key, copied FROM {STATE}"
 DROP = f"DROP TABLE {STATE}"
-# Whoever had claimed a run is not at the target: a server there takes it up, as after a crash.
-RELEASE = "UPDATE work SET claimed = 0, server = '', crashes = crashes + 1 WHERE claimed = 1"
+# Whoever had claimed a run or a file is not at the target: a server there takes it up, as after
+# a crash.
+RELEASE = "UPDATE {} SET claimed = 0, server = '', crashes = crashes + 1 WHERE claimed = 1"
+# The vectors have not come along: until they are made anew, the stores are searched by words.
+NO_VECTORS = "UPDATE vector_stores SET embedder = ''"
 ALIVE = f"SELECT COUNT(*) FROM servers WHERE {IS_ALIVE}"
 
 
@@ -103,6 +107,7 @@ async def move(source: Place, target: Place, *, anew: bool = False) -> Moved:
             began = time.monotonic()
             found = {table.name: await _verify(here, loading, table, progress) for table in tables}
             await _check_counts(there, tables, found)
+            await index_words(there, progress)
         except BaseException:
             progress.break_off()
             raise
@@ -111,7 +116,12 @@ async def move(source: Place, target: Place, *, anew: bool = False) -> Moved:
             await loading.count_on(name, last)
         for name in {table.into for table in tables}:
             await loading.prepare_to_serve(name)
-        await there.write(Statement(RELEASE), Statement(DROP), Statement(UNMARK, MOVING))
+        await there.write(
+            *(Statement(RELEASE.format(name)) for name in ("work", "ingestions")),
+            Statement(NO_VECTORS),
+            Statement(DROP),
+            Statement(UNMARK, MOVING),
+        )
     rows = sum(rows for rows, _ in found.values())
     return Moved(found, rows, copied, copying_seconds, verifying_seconds)
 

@@ -16,14 +16,16 @@ from rethread.store.database import Database, Row
 # differs: each has its schema in tables of its own.
 COLUMNS: Final = {
     "sqlite": """
-SELECT tables.name, columns.name, columns.type NOT IN ('BIGINT', 'INTEGER'), columns.pk
+SELECT tables.name, columns.name,
+       columns.type NOT IN ('BIGINT', 'INTEGER', 'DOUBLE PRECISION'), columns.pk
   FROM pragma_table_list AS tables
   JOIN pragma_table_info(tables.name) AS columns
  WHERE tables.schema = 'main' AND tables.type = 'table' AND substr(tables.name, 1, 7) <> 'sqlite_'
  ORDER BY tables.name, columns.cid
 """,
     "postgresql": """
-SELECT tables.relname, columns.attname, columns.atttypid <> CAST('BIGINT' AS REGTYPE),
+SELECT tables.relname, columns.attname,
+       columns.atttypid NOT IN (CAST('BIGINT' AS REGTYPE), CAST('DOUBLE PRECISION' AS REGTYPE)),
        COALESCE(array_position(CAST(keys.indkey AS SMALLINT[]), columns.attnum) + 1,
                 CASE WHEN keys.indkey IS NULL AND columns.attidentity <> '' THEN 1 END,
                 0)
@@ -50,7 +52,12 @@ SELECT tables.relname,
 }
 
 STATE: Final = "moves"
-OF_THE_INSTALLATION: Final = frozenset({"schema_versions", "servers", "writers", STATE})
+OF_THE_INSTALLATION: Final = frozenset(
+    {"schema_versions", "servers", "writers", "reindexing", STATE}
+)
+# Each kind of database has its own for chunks, too: the words are indexed anew at the end of a
+# move, and `rethread reindex` makes the vectors anew.
+OF_THE_INDEX: Final = ("chunk_words", "chunk_vectors")
 QUEUE: Final = "unindexed_messages"
 # The index of each kind of database is made of its own: what one has found goes back into the
 # queue of the other, with its number, which is the order of the results.
@@ -85,7 +92,7 @@ async def tables_to_move(source: Database, target: Database) -> list[Table]:
     """What there is to copy; the work comes last, so that nobody takes it up before."""
     here, there = await columns_of(source), await columns_of(target)
     names = (here.keys() & there.keys()) - OF_THE_INSTALLATION
-    found = [_table(name, here, there) for name in names]
+    found = [_table(name, here, there) for name in names if not name.startswith(OF_THE_INDEX)]
     return sorted(found, key=lambda table: (table.name == "work", table.name))
 
 
