@@ -6,7 +6,9 @@ import pytest
 
 from rethread.contract.filters import And, Eq, Filter, Gt, Gte, In, Lt, Lte, Ne, Nin, Or
 from rethread.errors import Conflict, NotFound
+from rethread.store import chunk_lists
 from rethread.store.database import Database, Statement
+from rethread.tools.file_search import finding
 from rethread.tools.file_search.search import HybridSearch, Passage, Search
 from tests.tools.file_search.stores import NOW, PROJECT, WordEmbedder, new_file, new_store
 
@@ -45,6 +47,43 @@ async def test_rare_words_count_more_and_the_scores_sink_from_one_to_nought(db: 
     assert await found(Search(db, None), "the common platypus", score_threshold=threshold) == [
         "file-rare"
     ]
+
+
+async def test_a_query_of_frequent_words_is_not_read_to_its_end_but_its_rare_ones_are(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await new_store(db, "vs_a")
+    frequent = [f"frequent{n}" for n in range(30)]
+    for n in range(10):
+        await new_file(db, "vs_a", f"file-{n}", " ".join(frequent))
+    await new_file(db, "vs_a", "file-rare", f"{frequent[0]} platypus")
+    monkeypatch.setattr(finding, "SHORT_LIST", 2)
+    monkeypatch.setattr(finding, "MOST_NUMBERS", 25)
+    read, lists = 0, chunk_lists.lists
+
+    async def counted(*asked: Any, **options: Any) -> Any:
+        nonlocal read
+        found = await lists(*asked, **options)
+        read += sum(len(numbers) for numbers in found if numbers is not None)
+        return found
+
+    monkeypatch.setattr(chunk_lists, "lists", counted)
+    assert (await found(Search(db, None), " ".join([*frequent, "platypus"])))[0] == "file-rare"
+    assert read < 50
+
+
+async def test_a_word_that_is_too_frequent_to_be_read_says_next_to_nothing(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await new_store(db, "vs_a")
+    for n in range(10):
+        await new_file(db, "vs_a", f"file-{n}", "the others")
+    await new_file(db, "vs_a", "file-rare", "the platypus")
+    monkeypatch.setattr(finding, "SHORT_LIST", 2)
+    monkeypatch.setattr(finding, "LONGEST_LIST", 5)
+    [hit] = await passages(Search(db, None), "the platypus")
+    assert hit.file_id == "file-rare"
+    assert hit.score > 0.6
 
 
 async def test_a_passage_says_where_it_is_from(db: Database) -> None:

@@ -20,6 +20,8 @@ from rethread.tools.file_search.ranking import Hits, best_of_each, by_words, fus
 
 MOST_WORDS: Final = 64  # of a query; of a longer one the first
 LONGEST_LIST: Final = 50_000  # of one word, store and weight: a longer one says next to nothing
+SHORT_LIST: Final = 1_000  # one that is read at once, with those of all other words
+MOST_NUMBERS: Final = 300_000  # in all longer lists of a query: some half a second of PostgreSQL's
 CANDIDATES: Final = 100  # of words and of vectors each, beside what is asked for
 
 
@@ -96,15 +98,31 @@ async def _by_words(
 
 async def _by_words_of(db: Database, files: Mapping[str, Numbers], query: str, total: int) -> Hits:
     words = list(dict.fromkeys(terms_of(words_of(query))))[:MOST_WORDS]
-    names = [name for word in words for store in files for name in names_of_term(store, word)]
-    lists = await chunk_lists.lists(db, names, most=LONGEST_LIST)
-    if not any(numbers is not None and len(numbers) for numbers in lists):
-        lists = await chunk_lists.lists(db, names, most=LONGEST_LIST, may_be_cut=True)
+    names = [[name for store in files for name in names_of_term(store, word)] for word in words]
+    lists = await _lists(db, names)
     allowed = np.concatenate([NONE, *files.values()])
 
     def scored() -> Hits:
-        size = len(names) // len(words) if words else 1
-        by_word = [lists[start : start + size] for start in range(0, len(lists), size)]
-        return by_words(by_word, total=total).of_files(allowed)
+        return by_words(lists, total=total, longest=LONGEST_LIST).of_files(allowed)
 
     return await asyncio.to_thread(scored)
+
+
+async def _lists(db: Database, names: Sequence[Sequence[str]]) -> list[list[Numbers | None]]:
+    """Each word's lists. All that are short, and longer ones as long as there is time to read."""
+    every_name = [name for word in names for name in word]
+    short = iter(await chunk_lists.lists(db, every_name, most=SHORT_LIST))
+    lists = [[next(short) for _ in word] for word in names]
+    left = MOST_NUMBERS
+    for word, found in zip(names, lists, strict=True):
+        places = [place for place, numbers in enumerate(found) if numbers is None]
+        if not places or left <= 0:
+            continue
+        longer = await chunk_lists.lists(db, [word[place] for place in places], most=LONGEST_LIST)
+        for place, numbers in zip(places, longer, strict=True):
+            found[place] = numbers
+            left -= LONGEST_LIST if numbers is None else len(numbers)
+    if any(numbers is not None and len(numbers) for word in lists for numbers in word):
+        return lists
+    some = iter(await chunk_lists.lists(db, every_name, most=SHORT_LIST, may_be_cut=True))
+    return [[next(some) for _ in word] for word in names]

@@ -55,9 +55,12 @@ class Hits(NamedTuple):
 NO_HITS: Final = Hits(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
 
 
-def by_words(words: Sequence[Word], *, total: int) -> Hits:
-    """Scores by BM25 of the chunks that have some of the words; `total`: of all chunks."""
-    weighed = [_weighed(word, total) for word in words]
+def by_words(words: Sequence[Word], *, total: int, longest: int) -> Hits:
+    """Scores by BM25 of the chunks that have some of the words; `total`: of all chunks.
+
+    A list that is None was not read, as it is longer than `longest`.
+    """
+    weighed = [_weighed(word, total, longest) for word in words]
     most = sum(weight for weight, _ in weighed) * WEIGHTS[-1]
     lists = [(weight, lists) for weight, lists in weighed if any(map(len, lists))]
     if not lists:
@@ -92,14 +95,15 @@ def best_of_each(parts: Sequence[Hits]) -> Hits:
     return Hits(numbers, scores)
 
 
-def _weighed(word: Word, total: int) -> tuple[float, list[Numbers]]:
-    """How much a word says, and its lists by weight; one that is too long is left out."""
+def _weighed(word: Word, total: int, longest: int) -> tuple[float, list[Numbers]]:
+    """How much a word says, and its lists by weight; one that is too long is only counted."""
     steps = len(WEIGHTS)
+    left_out = longest * sum(found is None for found in word)
     by_step = [
         _joined([found for found in word[step::steps] if found is not None])
         for step in range(steps)
     ]
-    return rarity(sum(map(len, by_step)), total), by_step
+    return rarity(left_out + sum(map(len, by_step)), total), by_step
 
 
 def _named(lists: Sequence[tuple[float, list[Numbers]]]) -> Numbers:
