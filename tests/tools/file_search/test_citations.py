@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 from rethread.tools.file_search.citations import Citations, Piece
 
 FILES = {"【0:0†a.md】": "file-a", "【0:1†b (1).md】": "file-b", "【10:0†a.md】": "file-a"}
+# As models vary them.
+VARIED = {"【0:0】": "file-a", "【0:1†source】": "file-b", "【10:0†】": "file-a"}
 # Texts full of marks, beginnings of marks, and what only looks like one.
 TEXTS = st.lists(
     st.sampled_from(
-        [*FILES, "【", "】", "【0:", "0:0†a.md】", "【0:7†a.md】", "word ", "🎉", "\n"]
+        [*FILES, *VARIED, "【", "】", "【0:", "0:0†a.md】", "【0:7†a.md】", "word ", "🎉", "\n"]
     ),
     max_size=12,
 ).map("".join)
@@ -40,8 +42,10 @@ def test_nothing_is_lost_and_each_mark_is_found(text: str) -> None:
     pieces = read(*text)
     assert "".join(piece.text for piece in pieces) == text
     cited = [piece for piece in pieces if piece.file_id is not None]
-    assert [piece.file_id for piece in cited] == [FILES[piece.text] for piece in cited]
-    assert len(cited) == sum(text.count(mark) for mark in FILES)
+    assert [piece.file_id for piece in cited] == [
+        {**FILES, **VARIED}[piece.text] for piece in cited
+    ]
+    assert len(cited) == sum(text.count(mark) for mark in [*FILES, *VARIED])
 
 
 def test_text_is_held_back_only_while_it_may_become_a_mark() -> None:
@@ -49,7 +53,16 @@ def test_text_is_held_back_only_while_it_may_become_a_mark() -> None:
     assert citations.feed("See ") == [Piece("See ")]
     assert citations.feed("it【0:") == [Piece("it")]
     assert citations.feed("1†b") == []
-    assert "".join(piece.text for piece in citations.feed("x")) == "【0:1†bx"
+    assert "".join(piece.text for piece in citations.feed("\n")) == "【0:1†b\n"
+    assert citations.feed("【1") == []
+    assert "".join(piece.text for piece in citations.feed("1")) == "【11"
+    assert citations.feed("【0:7") == [Piece("【"), Piece("0:7")]
     assert citations.feed("【10:0†a.md】!") == [Piece("【10:0†a.md】", "file-a"), Piece("!")]
     assert citations.feed("【0") == []
     assert citations.end() == [Piece("【0")]
+
+
+def test_the_numbers_count_where_the_name_is_another() -> None:
+    of_two_runs = Citations({"【0:0†new.md】": "file-new", "【0:0†old.md】": "file-old"})
+    found = of_two_runs.feed("【0:0†old.md】【0:0†source】【0:0】")
+    assert [piece.file_id for piece in found] == ["file-old", "file-new", "file-new"]

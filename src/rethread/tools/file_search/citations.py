@@ -1,13 +1,18 @@
 """Marks in an answer become citations, wherever the stream has cut them. Pure.
 
-A mark is a citation only if it is one of those that the model was shown; whatever else looks like
-one is text. Text is held back only while it is the beginning of such a mark.
+A mark is a citation if the model was shown it, or one with its numbers: many models put a word of
+their own in the place of the file's name, or nothing. Whatever else looks like a mark is text.
+Text is held back only while it may become a citation.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 OPENING: Final = "【"
+# The longest name that a file may have is 255 characters.
+MARK: Final = re.compile(r"【\d{1,6}:\d{1,6}(?:†[^【】\n]{0,255})?】")
+BEGUN: Final = re.compile(r"【(?:\d{1,6}(?::(?:\d{1,6}(?:†[^【】\n]{0,255})?)?)?)?")
 
 
 class Piece(NamedTuple):
@@ -20,11 +25,14 @@ class Piece(NamedTuple):
 class Citations:
     """Finds the marks of `files` (mark → file id) in a text that comes in pieces.
 
-    Each mark begins with 【 and no mark is the beginning of another one.
+    Of several that have the same numbers, one with another name stands for the first.
     """
 
     def __init__(self, files: Mapping[str, str]) -> None:
         self._files = files
+        self._by_numbers: dict[str, str] = {}
+        for mark, file_id in files.items():
+            self._by_numbers.setdefault(_numbers(mark), file_id)
         self._held = ""
 
     def feed(self, text: str) -> list[Piece]:
@@ -36,8 +44,9 @@ class Citations:
             if before:
                 pieces.append(Piece(before))
             self._held = opening + behind
-            if not opening or not self._take_mark(pieces):
+            if not opening or self._may_become_mark():
                 break
+            pieces.append(self._taken())
         return pieces
 
     def end(self) -> list[Piece]:
@@ -45,19 +54,24 @@ class Citations:
         held, self._held = self._held, ""
         return [Piece(held)] if held else []
 
-    def _take_mark(self, pieces: list[Piece]) -> bool:
-        """Take what is held past its 【; False where it may become a mark yet."""
-        begun = [mark for mark in self._files if self._is_begun(mark)]
-        if not begun:
-            pieces.append(Piece(self._held[0]))
-            self._held = self._held[1:]
-            return True
-        mark = begun[0]
-        if len(self._held) < len(mark):
+    def _may_become_mark(self) -> bool:
+        if not BEGUN.fullmatch(self._held):
             return False
-        pieces.append(Piece(mark, self._files[mark]))
-        self._held = self._held[len(mark) :]
-        return True
+        begun = _numbers(self._held)
+        if "†" in self._held:
+            return begun in self._by_numbers
+        return any(numbers.startswith(begun) for numbers in self._by_numbers)
 
-    def _is_begun(self, mark: str) -> bool:
-        return mark.startswith(self._held) or self._held.startswith(mark)
+    def _taken(self) -> Piece:
+        """The mark that is held, or its 【 where it is none."""
+        found = MARK.match(self._held)
+        text = found[0] if found else OPENING
+        file_id = self._files.get(text) or self._by_numbers.get(_numbers(text))
+        text = text if file_id else OPENING
+        self._held = self._held[len(text) :]
+        return Piece(text, file_id)
+
+
+def _numbers(mark: str) -> str:
+    """`【0:1` of `【0:1†name】`, or of as much of it as there is."""
+    return mark.rstrip("】").partition("†")[0]
