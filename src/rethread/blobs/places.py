@@ -30,7 +30,7 @@ def open_blobs(data_dir: Path, place: str | None) -> Blobs:
         from rethread.blobs.s3 import bucket_at  # noqa: PLC0415
     except ModuleNotFoundError as problem:
         raise Misconfigured(
-            f"{place} needs a package that is not installed: pip install 'rethread[s3]'"
+            f"{place} needs a package that is not here: pip install '.[s3]', in rethread's folder"
         ) from problem
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return bucket_at(place, endpoint=endpoint)

