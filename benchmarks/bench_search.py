@@ -10,6 +10,9 @@ With --build the HNSW index is dropped before the chunks come, and made when the
 import argparse
 import asyncio
 import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `rethread serve` has it
+
 import sys
 import tempfile
 import time
