@@ -72,7 +72,7 @@ async def add(
     now: int = NOW,
     **attributes: Any,
 ) -> bool:
-    group = Group(files, sizes, attributes)
+    group = Group(files, sizes, {file.id: attributes for file in files})
     statements = vector_store_files.taking_in(store_id, [group], now=now)
     statements += vector_store_files.adding(store_id, group, now=now)
     if batch_id:

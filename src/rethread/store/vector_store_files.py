@@ -6,7 +6,7 @@ Whoever takes a row away stops its reading first: the reader's next write is the
 chunk comes after the purge.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -82,19 +82,20 @@ SELECT CAST($1 AS TEXT), added.key, 'in_progress', CAST($3 AS BIGINT), added.val
  WHERE EXISTS (SELECT 1 FROM files WHERE files.id = added.key)
 ON CONFLICT (store_id, file_id) DO NOTHING
 """
-# $3 holds attributes of one kind, as an object.
-LABEL_THESE: Final = f"""
+# $2 holds, by the files' ids, their attributes of one kind, each an object.
+LABEL: Final = """
 INSERT INTO file_attributes (file_number, key, store_id, kind, text_value, number_value)
 SELECT number, attributes.key, store_id, %s
-  FROM vector_store_files
- CROSS JOIN {{pairs_of}}(CAST($3 AS {{json}})) AS attributes
- WHERE {THESE}
+  FROM {pairs_of}(CAST($2 AS {json})) AS labelled
+ CROSS JOIN vector_store_files
+ CROSS JOIN {pairs_of}(CAST(labelled.value AS {json})) AS attributes
+ WHERE store_id = $1 AND file_id = labelled.key
 ON CONFLICT DO NOTHING
 """
 LABELS: Final = {
-    "text": LABEL_THESE % "'text', attributes.value, NULL",
-    "number": LABEL_THESE % "'number', NULL, CAST(attributes.value AS DOUBLE PRECISION)",
-    "boolean": LABEL_THESE % "'boolean', NULL, CAST(attributes.value AS DOUBLE PRECISION)",
+    "text": LABEL % "'text', attributes.value, NULL",
+    "number": LABEL % "'number', NULL, CAST(attributes.value AS DOUBLE PRECISION)",
+    "boolean": LABEL % "'boolean', NULL, CAST(attributes.value AS DOUBLE PRECISION)",
 }
 ENQUEUE = f"""
 INSERT INTO ingestions (file_number, store_id, urgent)
@@ -167,11 +168,11 @@ class StoredVectorStoreFile(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Files that are added in the same way."""
+    """Files that are added to be divided in the same way; `attributes` by the files' ids."""
 
     files: Sequence[StoredFile]
     sizes: ChunkSizes
-    attributes: Attributes
+    attributes: Mapping[str, Attributes]
 
     @property
     def names(self) -> str:
@@ -199,19 +200,18 @@ def adding(
     """The statements that put files into a store, to be read soon; `is_new` is the store."""
     names = group.names
     sizes = (group.sizes.max_chunk_size_tokens, group.sizes.chunk_overlap_tokens)
-    attributes = _encode(group.attributes)
     instead = [
         Statement(STOP_STALE, store_id, names, *sizes),
         Statement(PURGE_STALE, store_id, names, *sizes),
         Statement(UNLABEL_THESE, store_id, names),
         Statement(DELETE_STALE, store_id, names, *sizes),
-        Statement(RELABEL_THESE, store_id, names, attributes),
     ]
     return [
         Statement(LOCK_FILES, names),
         *([] if is_new else instead),
-        Statement(ADD, store_id, names, now, *sizes, attributes),
-        *_labelling(store_id, names, group.attributes),
+        Statement(ADD, store_id, names, now, *sizes, b"{}"),
+        *_relabelling(store_id, group),
+        *_labelling(store_id, group.attributes),
         Statement(ENQUEUE, store_id, names, int(is_urgent)),
     ]
 
@@ -289,7 +289,7 @@ async def relabel(
     if not await db.write(
         Statement(RELABEL, stored.number, _encode(attributes)),
         Statement(UNLABEL_THESE, store_id, names),
-        *_labelling(store_id, names, attributes),
+        *_labelling(store_id, {file_id: attributes}),
         *also,
     ):
         raise NotInStore(file_id, store_id)
@@ -329,14 +329,27 @@ def _leaving(which: str, *arguments: str) -> list[Statement]:
     return [Statement(sql.replace("{which}", which), *arguments) for sql in LEAVE]
 
 
-def _labelling(store_id: str, names: str, attributes: Attributes) -> list[Statement]:
-    """The statements that keep attributes for filters, of all files of these names."""
-    by_kind: dict[str, dict[str, str | float | None]] = {}
-    for row in attribute_rows(attributes):
-        by_kind.setdefault(row.kind, {})[row.key] = row.text if row.kind == "text" else row.number
+def _relabelling(store_id: str, group: Group) -> list[Statement]:
+    """The statements that give files their attributes, those together that have the same ones."""
+    alike: dict[bytes, list[str]] = {}
+    for file in group.files:
+        alike.setdefault(_encode(group.attributes.get(file.id, {})), []).append(file.id)
     return [
-        Statement(LABELS[kind], store_id, names, _json(by_kind[kind]))
-        for kind in LABELS
+        Statement(RELABEL_THESE, store_id, _json(dict.fromkeys(file_ids, "")), attributes)
+        for attributes, file_ids in alike.items()
+    ]
+
+
+def _labelling(store_id: str, attributes: Mapping[str, Attributes]) -> list[Statement]:
+    """The statements that keep attributes for filters: one for each kind that there is."""
+    by_kind: dict[str, dict[str, dict[str, str | float | None]]] = {}
+    for file_id, labels in attributes.items():
+        for row in attribute_rows(labels):
+            kept = by_kind.setdefault(row.kind, {}).setdefault(file_id, {})
+            kept[row.key] = row.text if row.kind == "text" else row.number
+    return [
+        Statement(sql, store_id, _json(by_kind[kind]))
+        for kind, sql in LABELS.items()
         if kind in by_kind
     ]
 

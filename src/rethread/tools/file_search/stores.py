@@ -98,19 +98,22 @@ def text_of(chunks: Iterable[tuple[int, str]]) -> str:
 
 
 async def _groups(db: Database, project: str, to_add: Sequence[FileToAdd]) -> list[Group]:
-    """The files, those together that are added in the same way."""
+    """The files, each once, those together that are divided in the same way."""
     found = await files.many(db, project, [each.file_id for each in to_add])
-    groups: dict[bytes, Group] = {}
-    seen: set[str] = set()
+    wanted: dict[str, FileToAdd] = {}
     for each in to_add:
         if each.file_id not in found:
             raise NoSuchFile(each.file_id)
-        if each.file_id in seen:
-            continue
-        seen.add(each.file_id)
-        sizes = sizes_of(each.chunking_strategy)
-        attributes = each.attributes or {}
-        way = msgspec.json.encode((sizes, attributes))
-        group = groups.setdefault(way, Group([], sizes, attributes))
-        groups[way] = group._replace(files=[*group.files, found[each.file_id]])
-    return list(groups.values())
+        wanted.setdefault(each.file_id, each)
+    alike: dict[bytes, list[FileToAdd]] = {}
+    for each in wanted.values():
+        way = msgspec.json.encode(sizes_of(each.chunking_strategy))
+        alike.setdefault(way, []).append(each)
+    return [
+        Group(
+            [found[each.file_id] for each in some],
+            sizes_of(some[0].chunking_strategy),
+            {each.file_id: each.attributes for each in some if each.attributes},
+        )
+        for some in alike.values()
+    ]
