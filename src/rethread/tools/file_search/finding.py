@@ -19,7 +19,9 @@ from rethread.store.words import words_of
 from rethread.tools.file_search.ranking import Hits, best_of_each, by_words, fused
 
 MOST_WORDS: Final = 64  # of a query; of a longer one the first
-LONGEST_LIST: Final = 50_000  # of one word, store and weight: a longer one says next to nothing
+LONGEST_LIST: Final = 50_000  # of one word, store and weight: a longer one says next to nothing,
+LONGEST_SHARE: Final = 1 / 8  # and so does one of more than this part of all chunks,
+FEW: Final = 2_000  # if those are more than a few
 SHORT_LIST: Final = 1_000  # one that is read at once, with those of all other words
 MOST_NUMBERS: Final = 300_000  # in all longer lists of a query: some half a second of PostgreSQL's
 CANDIDATES: Final = 100  # of words and of vectors each, beside what is asked for
@@ -99,16 +101,19 @@ async def _by_words(
 async def _by_words_of(db: Database, files: Mapping[str, Numbers], query: str, total: int) -> Hits:
     words = list(dict.fromkeys(terms_of(words_of(query))))[:MOST_WORDS]
     names = [[name for store in files for name in names_of_term(store, word)] for word in words]
-    lists = await _lists(db, names)
+    longest = min(LONGEST_LIST, max(FEW, int(total * LONGEST_SHARE)))
+    lists = await _lists(db, names, longest=longest)
     allowed = np.concatenate([NONE, *files.values()])
 
     def scored() -> Hits:
-        return by_words(lists, total=total, longest=LONGEST_LIST).of_files(allowed)
+        return by_words(lists, total=total, longest=longest).of_files(allowed)
 
     return await asyncio.to_thread(scored)
 
 
-async def _lists(db: Database, names: Sequence[Sequence[str]]) -> list[list[Numbers | None]]:
+async def _lists(
+    db: Database, names: Sequence[Sequence[str]], *, longest: int
+) -> list[list[Numbers | None]]:
     """Each word's lists. All that are short, and longer ones as long as there is time to read."""
     every_name = [name for word in names for name in word]
     short = iter(await chunk_lists.lists(db, every_name, most=SHORT_LIST))
@@ -118,10 +123,10 @@ async def _lists(db: Database, names: Sequence[Sequence[str]]) -> list[list[Numb
         places = [place for place, numbers in enumerate(found) if numbers is None]
         if not places or left <= 0:
             continue
-        longer = await chunk_lists.lists(db, [word[place] for place in places], most=LONGEST_LIST)
+        longer = await chunk_lists.lists(db, [word[place] for place in places], most=longest)
         for place, numbers in zip(places, longer, strict=True):
             found[place] = numbers
-            left -= LONGEST_LIST if numbers is None else len(numbers)
+            left -= longest if numbers is None else len(numbers)
     if any(numbers is not None and len(numbers) for word in lists for numbers in word):
         return lists
     some = iter(await chunk_lists.lists(db, every_name, most=SHORT_LIST, may_be_cut=True))
