@@ -136,6 +136,19 @@ def test_passages_have_half_of_the_room_beside_the_question_and_earlier_searches
     assert filled(question, *older, budget=110).room_for_passages == 50
 
 
+def test_where_the_question_has_no_room_beside_what_was_found_the_window_says_so() -> None:
+    asked = [a_message("thread_a", "word " * 20) for _ in range(2)]
+    steps = [searched(a_search(result("a", "word " * 30), turn=turn)) for turn in (1, 0)]
+    seen = set()
+    for budget in range(0, 400, 10):
+        window = filled(*steps, *asked, budget=budget)
+        questions = sum(each.role == "user" for each in window.messages())
+        assert window.lacks_question == (questions == 0)
+        seen.add((questions, len(window.messages()), window.lacks_newest))
+    # Nothing; a search of two; both; the question too; and an older message.
+    assert seen == {(0, 0, True), (0, 2, False), (0, 4, False), (1, 5, False), (2, 6, False)}
+
+
 def test_what_has_no_room_is_left_out_but_never_all() -> None:
     results = [result("a", "word " * 30), result("b", "word " * 30), result("c", "word " * 30)]
     for room, lengths in ((10_000, [30, 30, 30]), (115, [30, 30]), (70, [27]), (0, [0])):

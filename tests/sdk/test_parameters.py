@@ -105,6 +105,27 @@ def test_a_prompt_budget_drops_the_middle_of_the_thread(scripted: Scripted) -> N
     assert len(shown) < 10
 
 
+def test_a_prompt_budget_that_leaves_no_room_for_the_question_ends_the_run(
+    scripted: Scripted,
+) -> None:
+    runs = scripted.client.beta.threads.runs
+    scripted.model.replies.append(tool_calls(Call("call_1", "get_weather", "{}")))
+    calls = len(scripted.model.requests)
+    run = runs.create_and_poll(
+        thread_id=scripted.thread("word " * 300),
+        assistant_id=scripted.assistant(tools=[WEATHER]),
+        max_prompt_tokens=500,
+    )
+    run = runs.submit_tool_outputs_and_poll(
+        run_id=run.id,
+        thread_id=run.thread_id,
+        tool_outputs=[{"tool_call_id": "call_1", "output": "rain " * 300}],
+    )
+    assert (run.status, len(scripted.model.requests) - calls) == ("incomplete", 1)
+    assert run.incomplete_details is not None
+    assert run.incomplete_details.reason == "max_prompt_tokens"
+
+
 def test_images_are_shown_to_the_model(scripted: Scripted) -> None:
     thread = scripted.client.beta.threads.create()
     scripted.client.beta.threads.messages.create(

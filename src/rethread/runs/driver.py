@@ -215,7 +215,7 @@ class Driver:
         budget_left = None if budget is None else budget - self._spent.completion_tokens
         if window.lacks_newest and run.max_prompt_tokens is None:
             raise prompt.too_long(run, window_tokens=self._engine.context_window(run.model))
-        if window.lacks_newest:
+        if window.lacks_question and run.max_prompt_tokens is not None:
             await self._end_incomplete("max_prompt_tokens", [])
             return False
         if budget_left is not None and budget_left <= 0:

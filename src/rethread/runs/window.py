@@ -72,6 +72,7 @@ class Window:
         self._first_id: str | None = None
         self.is_full = False
         self.lacks_newest = False  # not even the newest item fits
+        self.lacks_question = False  # or not the newest message, beside what the run has called
         self.cited: dict[str, str] = {}  # the marks that the model is shown, and their files
 
     def keep_first(self, message: Message) -> None:
@@ -111,6 +112,7 @@ class Window:
         if taken.tokens > self._left:
             self.is_full = True
             self.lacks_newest = not self._items
+            self.lacks_question = not self._has_others
             return
         self._left -= taken.tokens
         if item.run_id == self._run_id or not self._has_others:
