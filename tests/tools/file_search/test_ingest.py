@@ -1,6 +1,8 @@
 """A reader that is not the file's any more, or whose file nobody wants, does no harm and ends."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +12,21 @@ import msgspec
 
 from rethread.contract.files import File
 from rethread.contract.vector_stores import AUTO, StoreBody
-from rethread.store import chunks, files, ingestions, vector_store_files, vector_stores
+from rethread.store import (
+    chunk_vectors,
+    chunks,
+    files,
+    ingestions,
+    vector_store_files,
+    vector_stores,
+)
 from rethread.store.chunks import IndexedChunk
-from rethread.store.database import Database, Statement
+from rethread.store.database import Database, Statement, open_database
 from rethread.store.files import StoredFile
 from rethread.store.ingestions import Reading
 from rethread.store.vector_store_files import Group
 from rethread.tools.file_search.chunking import Chunk
+from rethread.tools.file_search.embedding import Placed
 from rethread.tools.file_search.ingest import Library, ingest
 
 STORE: Final = "vs_a"
@@ -32,22 +42,58 @@ class Blobs:
         yield Path("nowhere")
 
 
-async def claimed(db: Database) -> Reading:
-    """A file of a vector store, with somebody who is to read it."""
+class Fixed:
+    """An embedder that knows one vector."""
+
+    name = "fixed"
+    dimensions = 4
+
+    async def embed(self, texts: Sequence[str]) -> list[bytes]:
+        """The same for all."""
+        return [struct.pack("<4f", 1, 0, 0, 0)] * len(texts)
+
+    async def aclose(self) -> None:
+        """Nothing to let go."""
+
+
+class Watched:
+    """A database of which is seen how many writes of chunks were under way at once."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.under_way = self.most = self.writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    async def write(self, *statements: Statement) -> Any:
+        is_counted = any("INTO chunks" in each.sql for each in statements)
+        self.writes += is_counted
+        self.under_way += is_counted
+        self.most = max(self.most, self.under_way)
+        try:
+            return await self._db.write(*statements)
+        finally:
+            self.under_way -= is_counted
+
+
+async def claimed(db: Database, *, embedder: str = "", count: int = 1) -> list[Reading]:
+    """Files of a vector store, with somebody who is to read them."""
     body = StoreBody()
-    stored = vector_stores.new("p", STORE, body, days=None, embedder="", now=1)
+    stored = vector_stores.new("p", STORE, body, days=None, embedder=embedder, now=1)
     assert await db.write(vector_stores.adding(stored))
+    for number in range(count):
+        await _add_file(db, f"b{number}")
+    return await ingestions.claim(db, server="s", most=count)
+
+
+async def _add_file(db: Database, blob: str) -> None:
     file = File.new(filename="a.txt", size=1, purpose="assistants", expires_after=None, now=1)
     encoded = msgspec.json.encode(file)
-    await db.write(
-        Statement("INSERT INTO blobs (id, hash, size) VALUES ('b', $1, 1)", b"hash"),
-        Statement("INSERT INTO blob_trash (id, due_at) VALUES ('b', 1)"),
-    )
-    await db.write(*files.adding("p", file, encoded, name="b", content=b"hash"))
-    found = StoredFile(file.id, "a.txt", 1, "assistants", "b", encoded)
+    await db.write(Statement("INSERT INTO blob_trash (id, due_at) VALUES ($1, 1)", blob))
+    await db.write(*files.adding("p", file, encoded, name=blob, content=blob.encode()))
+    found = StoredFile(file.id, "a.txt", 1, "assistants", blob, encoded)
     await db.write(*vector_store_files.adding(STORE, Group([found], AUTO, {}), now=1))
-    [reading] = await ingestions.claim(db, server="s", most=1)
-    return reading
 
 
 async def read_while(
@@ -60,13 +106,13 @@ async def read_while(
         return FOUND
 
     library: Any = SimpleNamespace(db=db, blobs=Blobs(), reader=SimpleNamespace(read=read))
-    await ingest(Library(db, library.blobs, library.reader), reading)
+    await ingest(Library(db, library.blobs, library.reader, None, asyncio.Lock()), reading)
 
 
 async def test_a_reader_that_was_replaced_forgets_nothing_of_what_the_other_has_read(
     db: Database,
 ) -> None:
-    first = await claimed(db)
+    [first] = await claimed(db)
     await ingestions.release(db, first)
     [late] = await ingestions.claim(db, server="s", most=1)
 
@@ -83,7 +129,27 @@ async def test_a_reader_that_was_replaced_forgets_nothing_of_what_the_other_has_
 
 
 async def test_a_reading_that_nobody_wants_any_more_is_not_held_for_ever(db: Database) -> None:
-    reading = await claimed(db)
+    [reading] = await claimed(db)
     cancelling = Statement("UPDATE vector_store_files SET status = 'cancelled'")
     await read_while(db, reading, lambda: db.write(cancelling))
     assert await db.read("SELECT file_number FROM ingestions") == []
+
+
+async def test_vectors_leave_postgresql_to_others_between_short_writes(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    db = await open_database(tmp_path, postgres_url)
+    await chunk_vectors.check(db)
+    readings = await claimed(db, embedder=Fixed.name, count=4)
+    watched: Any = Watched(db)
+
+    async def read(*_: Any, **__: Any) -> list[Chunk]:
+        return [Chunk(f"text {n}", n, None, "text") for n in range(200)]
+
+    reader: Any = SimpleNamespace(read=read)
+    blobs: Any = Blobs()
+    library = Library(watched, blobs, reader, Placed(Fixed(), db), asyncio.Lock())
+    await asyncio.gather(*(ingest(library, reading) for reading in readings))
+    assert await db.read("SELECT status FROM vector_store_files") == [("completed",)] * 4
+    assert (watched.most, watched.writes) == (1, 4 * 4)
+    await db.close()

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -29,6 +30,9 @@ logger = logging.getLogger("rethread.files")
 MOST_ATTEMPTS: Final = 4  # a file whose server goes away that often may be why it does
 PAUSE_SECONDS: Final = 1.0  # before the second attempt; each time twice as long
 CHUNKS_A_WRITE: Final = 256  # some calls of an embeddings' server at once
+# PostgreSQL takes milliseconds for each vector's place in the index. Short writes, one at a time,
+# leave it free for everybody else's; all at once they would hold those up for too long.
+VECTORS_A_WRITE: Final = 64
 CHUNKS_ON_LOOP: Final = 32  # to make the statements of more takes too long for it
 PASSING_REASONS: Final = ("unreachable", "stalled", "cut", "no answer", "status 429")
 LET_GO: Final = (
@@ -38,12 +42,16 @@ NO_CONTENT: Final = "The content of this file is not where the server keeps it."
 
 
 class Library(NamedTuple):
-    """What every reading needs; without an embedder, stores are searched by words alone."""
+    """What every reading needs; without an embedder, stores are searched by words alone.
+
+    `indexing` is held by the one who writes what takes the database long.
+    """
 
     db: Database
     blobs: Blobs
     reader: Reader
-    embedder: Embedder | None = None
+    embedder: Embedder | None
+    indexing: asyncio.Lock
 
 
 class Outcome(NamedTuple):
@@ -96,7 +104,7 @@ async def _outcome(library: Library, reading: Reading, wanted: Wanted, blob: str
         embedder = _embedder(library, wanted)
         found = await _read(library, wanted, blob)
         done = await _done(library.db, reading, wanted, found) if reading.fence > 1 else 0
-        await _index(library.db, reading, wanted, found, embedder=embedder, done=done)
+        await _index(library, reading, wanted, found, embedder=embedder, done=done)
     except Unreadable as problem:
         error = ReadingError(problem.code, problem.message)
         if not await ingestions.fail(library.db, reading, error):
@@ -145,7 +153,7 @@ async def _done(db: Database, reading: Reading, wanted: Wanted, found: Sequence[
 
 
 async def _index(
-    db: Database,
+    library: Library,
     reading: Reading,
     wanted: Wanted,
     found: Sequence[Chunk],
@@ -154,20 +162,28 @@ async def _index(
     done: int,
 ) -> None:
     """Write the chunks, some at a time, from the first that is not written yet."""
+    db = library.db
+    is_slow = embedder is not None and db.dialect == "postgresql"
+    at_once = VECTORS_A_WRITE if is_slow else CHUNKS_A_WRITE
     size = sum(len(chunk.text.encode()) for chunk in found)
     while True:
-        some = found[done : done + CHUNKS_A_WRITE]
+        some = found[done : done + at_once]
         indexed = await _embedded(some, embedder)
         adding = partial(chunks.adding, db, wanted.store_id, reading.file_number, done, indexed)
         also = adding() if len(some) <= CHUNKS_ON_LOOP else await asyncio.to_thread(adding)
         done += len(some)
-        if done >= len(found):
-            vectors = len(found) * len(indexed[-1].vector or b"") if indexed else 0
-            if not await ingestions.complete(db, reading, usage_bytes=size + vectors, also=also):
-                raise Replaced
-            return
-        if not await db.write(ingestions.holding(reading), *also):
+        is_last = done >= len(found)
+        vectors = len(found) * len(indexed[-1].vector or b"") if indexed else 0
+        async with library.indexing if is_slow else nullcontext():
+            if is_last:
+                usage_bytes = size + vectors
+                kept = await ingestions.complete(db, reading, usage_bytes=usage_bytes, also=also)
+            else:
+                kept = bool(await db.write(ingestions.holding(reading), *also))
+        if not kept:
             raise Replaced
+        if is_last:
+            return
 
 
 async def _embedded(some: Sequence[Chunk], embedder: Embedder | None) -> list[IndexedChunk]:
