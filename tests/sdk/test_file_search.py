@@ -172,6 +172,9 @@ def test_attachments_fill_the_threads_own_store_which_expires(one_client: OpenAI
         threads.messages.create(thread.id, **attached("Nothing.", "file-" + "x" * 22))
     with pytest.raises(NotFoundError, match="No such File object"):
         threads.create(messages=[attached("Nothing.", "file-" + "x" * 22, tools=[CODE])])
+    picture = uploaded(client, "a.PNG", b"a picture")
+    with pytest.raises(BadRequestError, match=r"Files with extensions \[\.png\] are not supp"):
+        threads.messages.create(thread.id, **attached("Look.", picture))
     assert len(threads.messages.list(thread.id).data) == 3
     # A run waits for what is attached to it, and finds it.
     assistant = client.beta.assistants.create(model="demo", instructions="x", tools=[SEARCH])

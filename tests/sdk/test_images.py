@@ -4,6 +4,7 @@ import base64
 from typing import Any, Final
 
 import pytest
+from openai import NotFoundError
 
 from tests.sdk.clients import Scripted
 
@@ -49,9 +50,9 @@ def test_a_file_that_cannot_be_shown_fails_the_run(
 ) -> None:
     part = image_part(scripted, content or b"gone")
     file_id = part["image_file"]["file_id"]
+    thread = scripted.client.beta.threads.create(messages=[{"role": "user", "content": [part]}])
     if content is None:
         scripted.client.files.delete(file_id)
-    thread = scripted.client.beta.threads.create(messages=[{"role": "user", "content": [part]}])
     run = scripted.client.beta.threads.runs.create_and_poll(
         thread_id=thread.id, assistant_id=scripted.assistant()
     )
@@ -59,6 +60,17 @@ def test_a_file_that_cannot_be_shown_fails_the_run(
     assert run.last_error is not None
     assert run.last_error.code == "invalid_prompt"
     assert run.last_error.message.startswith(f"The image file '{file_id}' {message}")
+
+
+def test_an_image_that_is_not_there_is_refused_with_its_message(scripted: Scripted) -> None:
+    threads = scripted.client.beta.threads
+    missing = {"type": "image_file", "image_file": {"file_id": "file-" + "x" * 22}}
+    thread = threads.create()
+    with pytest.raises(NotFoundError, match="No such File object: file-x"):
+        threads.messages.create(thread.id, role="user", content=[missing])
+    with pytest.raises(NotFoundError, match="No such File object: file-x"):
+        threads.create(messages=[{"role": "user", "content": [missing]}])
+    assert threads.messages.list(thread.id).data == []
 
 
 def test_the_built_in_model_sees_the_image(demo: Any, one_client: Any) -> None:

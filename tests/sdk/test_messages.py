@@ -38,10 +38,11 @@ async def test_a_new_message_has_every_key_with_its_default(client: AsyncOpenAI)
 
 async def test_parts_of_every_kind_are_kept_in_order(client: AsyncOpenAI) -> None:
     thread = await client.beta.threads.create()
+    file = await client.files.create(file=("a.png", b"an image"), purpose="vision")
     parts: list[Any] = [
         {"type": "text", "text": "Look:"},
         {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
-        {"type": "image_file", "image_file": {"file_id": "file-" + "a" * 22, "detail": "low"}},
+        {"type": "image_file", "image_file": {"file_id": file.id, "detail": "low"}},
         {"type": "text", "text": "What is it? 🤔"},
     ]
     message = await client.beta.threads.messages.create(thread.id, role="user", content=parts)
@@ -51,7 +52,7 @@ async def test_parts_of_every_kind_are_kept_in_order(client: AsyncOpenAI) -> Non
             "type": "image_url",
             "image_url": {"url": "https://example.com/a.png", "detail": "auto"},
         },
-        {"type": "image_file", "image_file": {"file_id": "file-" + "a" * 22, "detail": "low"}},
+        {"type": "image_file", "image_file": {"file_id": file.id, "detail": "low"}},
         {"type": "text", "text": {"value": "What is it? 🤔", "annotations": []}},
     ]
     found = await client.beta.threads.messages.retrieve(message.id, thread_id=thread.id)

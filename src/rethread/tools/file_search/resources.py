@@ -4,13 +4,13 @@ A store that a request asks for on the way, and files that are attached to messa
 out names ids alone, with the statements that make it so. Nothing is written here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import structs
 
-from rethread.contract.messages import Attachment, CreateMessage
+from rethread.contract.messages import Attachment, CreateMessage, ImageFilePart
 from rethread.contract.resources import (
     FileSearchResources,
     NewVectorStore,
@@ -21,9 +21,11 @@ from rethread.contract.resources import (
 from rethread.contract.threads import CreateThread, ModifyThread, Thread, decode_thread
 from rethread.contract.tools import BareFileSearchTool, CodeInterpreterTool
 from rethread.contract.vector_stores import CreateVectorStore, FileToAdd, StoreExpiresAfter
-from rethread.errors import Conflict, NoSuchFile, NotFound
+from rethread.errors import Conflict, Invalid, NoSuchFile, NotFound, shortened
 from rethread.store import files, ingestions, threads, vector_store_files, vector_stores
 from rethread.store.database import Database, Statement
+from rethread.store.files import StoredFile
+from rethread.tools.file_search.documents import SUPPORTED, extension_of
 from rethread.tools.file_search.stores import adding_files, new_store
 
 # What a thread brings along is gone so long after its last use; an assistant's stays.
@@ -92,9 +94,9 @@ async def new_thread(owner: Owner, asked: CreateThread, own: ToolResources | Non
         statements += made.statements
         if wanted and wanted.file_search:
             is_made = bool(made.statements)
-    resources, adding = await _attached(
-        owner, thread.tool_resources, asked.messages or [], is_made=is_made
-    )
+    added = asked.messages or []
+    await _check_there(owner, [image for message in added for image in _images_of(message)])
+    resources, adding = await _attached(owner, thread.tool_resources, added, is_made=is_made)
     thread = structs.replace(thread, tool_resources=resources)
     return NewThread(thread, [*statements, *adding])
 
@@ -104,8 +106,10 @@ async def attaching(
 ) -> list[Statement]:
     """The statements that give a thread what is attached to messages for it.
 
-    NotFound without the thread, NoSuchFile without a file, Conflict where the store's time is over.
+    NotFound without the thread, NoSuchFile without a file that a message attaches or shows, Invalid
+    for one that cannot be read, Conflict where the store's time is over.
     """
+    await _check_there(owner, [image for message in messages for image in _images_of(message)])
     if not any(message.attachments for message in messages):
         return []
     owner = owner.of_thread()
@@ -136,7 +140,8 @@ async def _attached(
     attachments = [each for message in messages for each in message.attachments or []]
     searched = _for_tool(attachments, BareFileSearchTool)
     read_by_code = _for_tool(attachments, CodeInterpreterTool)
-    await _check_there(owner, [each.file_id for each in attachments])
+    found = await _check_there(owner, [each.file_id for each in attachments])
+    _check_readable(found[file_id].filename for file_id in searched)
     if read_by_code:
         kept = resources.get("code_interpreter", {}).get("file_ids", [])
         resources = {**resources, "code_interpreter": {"file_ids": _with_more(kept, read_by_code)}}
@@ -184,11 +189,30 @@ async def _make(owner: Owner, wanted: NewVectorStore) -> tuple[str, list[Stateme
     return made.id, made.statements
 
 
-async def _check_there(owner: Owner, file_ids: Sequence[str]) -> None:
+async def _check_there(owner: Owner, file_ids: Sequence[str]) -> dict[str, StoredFile]:
     found = await files.many(owner.db, owner.project, file_ids) if file_ids else {}
     for file_id in file_ids:
         if file_id not in found:
             raise NoSuchFile(file_id)
+    return found
+
+
+def _check_readable(filenames: Iterable[str]) -> None:
+    """Invalid, in OpenAI's words, where a file's name says already that it gives no text."""
+    extensions = {extension_of(filename) for filename in filenames} - {""}
+    if wrong := sorted(extensions - SUPPORTED):
+        raise Invalid(
+            f"Files with extensions [{shortened(', '.join(wrong))}] are not supported for "
+            "retrieval.",
+            param="file_ids",
+            code="unsupported_file",
+        )
+
+
+def _images_of(message: CreateMessage) -> list[str]:
+    """The ids of the image files that a message shows."""
+    parts = [] if isinstance(message.content, str) else message.content
+    return [part.image_file.file_id for part in parts if isinstance(part, ImageFilePart)]
 
 
 def _for_tool(
