@@ -1,7 +1,5 @@
 """Runs and their steps, over HTTP."""
 
-import asyncio
-
 import msgspec
 
 from rethread.contract import check_id
@@ -24,6 +22,7 @@ from rethread.http.codec import (
     page_request,
     reply,
 )
+from rethread.http.polling import POLL_AFTER, held
 from rethread.http.request import Reply, Request, Response
 from rethread.http.stream import follow, starting_after
 from rethread.http.threads import thread_id_of
@@ -31,10 +30,6 @@ from rethread.runs import commands
 from rethread.runs.commands import Started, rest_topic
 from rethread.runs.lifecycle import AT_REST
 from rethread.store import events, runs, steps
-
-# Read once by the SDKs' poll helpers, from the first answer that is not at rest. Their next
-# request is held anyway; others come again soon enough with it.
-POLL_AFTER = (b"openai-poll-after-ms", b"200")
 
 
 async def create(request: Request) -> Response:
@@ -82,9 +77,13 @@ async def retrieve(request: Request) -> Response:
     A poll helper says that it is one; its request is held until the run rests, or for a while.
     """
     thread_id, run_id = _ids(request)
-    if request.header(b"x-stainless-poll-helper") == "true":
-        return _run_reply(await _hold(request, thread_id, run_id))
-    return _run_reply(await runs.get(request.db, request.project, thread_id, run_id))
+    body = await held(
+        request,
+        rest_topic(run_id),
+        lambda: runs.get(request.db, request.project, thread_id, run_id),
+        is_at_rest=lambda body: _status(body) in AT_REST,
+    )
+    return _run_reply(body)
 
 
 async def modify(request: Request) -> Response:
@@ -180,19 +179,6 @@ def _started_response(
         place = run.thread_id, run.id
         return follow(request.services, *place, after=started.after, with_content=with_content)
     return _run_reply(started.body)
-
-
-async def _hold(request: Request, thread_id: str, run_id: str) -> bytes:
-    """The run's body as soon as it rests, or as it is when the holding time is over."""
-    loop_time = asyncio.get_running_loop().time
-    until = loop_time() + request.services.options.poll_hold_seconds
-    with request.db.listen(rest_topic(run_id)) as wakeup:
-        while True:
-            body = await runs.get(request.db, request.project, thread_id, run_id)
-            left = until - loop_time()
-            if _status(body) in AT_REST or left <= 0 or request.services.stop.has_begun:
-                return body
-            await request.services.wait(wakeup, timeout_seconds=left)
 
 
 def _run_reply(body: bytes) -> Reply:

@@ -58,6 +58,7 @@ OF_THE_INSTALLATION: Final = frozenset(
 # Each kind of database has its own for chunks, too: the words are indexed anew at the end of a
 # move, and `rethread reindex` makes the vectors anew.
 OF_THE_INDEX: Final = ("chunk_words", "chunk_vectors")
+WORK: Final = frozenset({"work", "ingestions"})
 QUEUE: Final = "unindexed_messages"
 # The index of each kind of database is made of its own: what one has found goes back into the
 # queue of the other, with its number, which is the order of the results.
@@ -93,7 +94,7 @@ async def tables_to_move(source: Database, target: Database) -> list[Table]:
     here, there = await columns_of(source), await columns_of(target)
     names = (here.keys() & there.keys()) - OF_THE_INSTALLATION
     found = [_table(name, here, there) for name in names if not name.startswith(OF_THE_INDEX)]
-    return sorted(found, key=lambda table: (table.name == "work", table.name))
+    return sorted(found, key=lambda table: (table.name in WORK, table.name))
 
 
 async def columns_of(db: Database) -> dict[str, Columns]:
