@@ -23,9 +23,9 @@ LONGEST_QUERY: Final = 4096  # characters
 MOST_TOKENS: Final = 16_000  # of the passages of one search, as with OpenAI
 
 DESCRIPTION: Final = (
-    "Searches the files that the user has uploaded, by meaning and by words, and returns the "
-    "passages that fit best, each under a mark. Use it whenever the files may say something about "
-    "what is asked; search again with other words if the passages do not answer it."
+    "Searches the files that the user has uploaded and returns the passages that fit best, each "
+    "under a mark. Use it whenever the files may say something about what is asked; search again "
+    "with other words if the passages do not answer it."
 )
 PARAMETERS: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -34,8 +34,8 @@ PARAMETERS: Final[Mapping[str, Any]] = {
             "type": "array",
             "items": {"type": "string"},
             "description": (
-                "What to search for: one to five questions or phrases, each to be understood by "
-                "itself."
+                "What to search for: one to five short queries, each to be understood by itself. "
+                "Vary them: a question, its key words, other words for the same."
             ),
         }
     },
