@@ -6,7 +6,7 @@ it is loaded when something is first searched for.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from rethread.tools.file_search.ranking import Hits, best_of_each, by_words, fus
 
 MOST_WORDS: Final = 64  # of a query; of a longer one the first
 LONGEST_LIST: Final = 50_000  # of one word, store and weight: a longer one says next to nothing,
-LONGEST_SHARE: Final = 1 / 8  # and so does one of more than this part of all chunks,
+LONGEST_SHARE: Final = 1 / 4  # and so does one of more than this part of all chunks,
 FEW: Final = 2_000  # if those are more than a few
 SHORT_LIST: Final = 1_000  # one that is read at once, with those of all other words
 MOST_NUMBERS: Final = 300_000  # in all longer lists of a query: some half a second of PostgreSQL's
@@ -56,20 +56,22 @@ async def find(
     most = limit + CANDIDATES
     uses_vectors = index is not None and bool(vectors) and weights.vectors > 0
     uses_words = weights.words > 0 or not uses_vectors
-    words, near = await asyncio.gather(
-        _by_words(db, files, queries if uses_words else ()),
+    read, near = await asyncio.gather(
+        _read(db, files, queries) if uses_words else _nothing(),
         index.nearest(files, vectors, limit=most) if index and uses_vectors else _nothing(),
     )
-    if not uses_vectors:
-        found = [hits.best(limit) for hits in words]
-    elif not uses_words:
-        found = [_scored(each) for each in near]
-    else:
-        assert index is not None
-        found = []
-        for hits, nearest, vector in zip(words, near, vectors, strict=True):
-            more = await index.cosines(hits.best(most).numbers, [vector])
-            found.append(_together(hits, [nearest, *more], weights))
+    if not uses_words:
+        return best_of_each([_scored(each) for each in near]).best(limit)
+    found = []
+    allowed = np.concatenate([NONE, *files.values()])
+    for place, lists in enumerate(read):
+        also = near[place].numbers if uses_vectors else NONE
+        hits = await asyncio.to_thread(lists.scored, allowed, enough=most, also=also)
+        if index is None or not uses_vectors:
+            found.append(hits)
+            continue
+        more = await index.cosines(hits.best(most).numbers, [vectors[place]])
+        found.append(_together(hits, [near[place], *more], weights))
     return best_of_each(found).best(limit)
 
 
@@ -84,31 +86,39 @@ def _scored(near: Near) -> Hits:
     return Hits(near.numbers, np.clip(near.cosines, 0.0, 1.0))
 
 
-async def _nothing() -> list[Near]:
+async def _nothing() -> list[Any]:
     return []
 
 
-async def _by_words(
-    db: Database, files: Mapping[str, Numbers], queries: Sequence[str]
-) -> list[Hits]:
-    """For each query the chunks of these files that have some of its words."""
-    if not queries:
-        return []
-    counts = await asyncio.gather(*(chunk_lists.count(db, store_id) for store_id in files))
-    return [await _by_words_of(db, files, query, sum(counts)) for query in queries]
+class _Lists(NamedTuple):
+    """What was read for the words of a query: each word's lists."""
+
+    words: list[list[Numbers | None]]
+    total: int  # of all chunks
+    longest: int
+
+    def scored(self, files: Numbers, *, enough: int, also: Numbers) -> Hits:
+        """The scores of the best chunks of these files, and of some others."""
+        return by_words(
+            self.words,
+            total=self.total,
+            longest=self.longest,
+            files=files,
+            enough=enough,
+            also=also,
+        )
 
 
-async def _by_words_of(db: Database, files: Mapping[str, Numbers], query: str, total: int) -> Hits:
-    words = list(dict.fromkeys(terms_of(words_of(query))))[:MOST_WORDS]
-    names = [[name for store in files for name in names_of_term(store, word)] for word in words]
+async def _read(db: Database, files: Mapping[str, Numbers], queries: Sequence[str]) -> list[_Lists]:
+    """For each query the lists of its words in these stores."""
+    total = sum(await asyncio.gather(*(chunk_lists.count(db, store_id) for store_id in files)))
     longest = min(LONGEST_LIST, max(FEW, int(total * LONGEST_SHARE)))
-    lists = await _lists(db, names, longest=longest)
-    allowed = np.concatenate([NONE, *files.values()])
-
-    def scored() -> Hits:
-        return by_words(lists, total=total, longest=longest).of_files(allowed)
-
-    return await asyncio.to_thread(scored)
+    read = []
+    for query in queries:
+        words = list(dict.fromkeys(terms_of(words_of(query))))[:MOST_WORDS]
+        names = [[name for store in files for name in names_of_term(store, word)] for word in words]
+        read.append(_Lists(await _lists(db, names, longest=longest), total, longest))
+    return read
 
 
 async def _lists(

@@ -5,20 +5,17 @@ than frequent ones, that stands in the chunk; by vectors it is the cosine.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rethread.store.chunk_lists import Numbers
+from rethread.store.chunk_lists import NONE, Numbers
 from rethread.store.chunk_words import WEIGHTS, rarity
 from rethread.store.chunks import FILE_BITS
 
 Scores = NDArray[np.float64]
 Word = Sequence[Numbers | None]  # the lists of a word in all stores, each by weight
-
-# Rare words first, until so many chunks were named: of what follows only the weight counts.
-NAMED_ENOUGH: Final = 30_000
 
 
 class Hits(NamedTuple):
@@ -46,34 +43,46 @@ class Hits(NamedTuple):
         places = np.minimum(np.searchsorted(self.numbers, numbers), len(self.numbers) - 1)
         return np.where(self.numbers[places] == numbers, self.scores[places], 0.0)
 
-    def of_files(self, files: Numbers) -> "Hits":
-        """Those whose file is among these."""
-        found = np.isin(self.numbers >> FILE_BITS, files)
-        return Hits(self.numbers[found], self.scores[found])
+    def has_at_least(self, count: int, score: float) -> bool:
+        """Whether so many have at least this score."""
+        return int((self.scores >= score).sum()) >= count
+
+    def with_more(self, numbers: Numbers, files: Numbers) -> "Hits":
+        """The same, and without a score those of these chunks whose file is among these."""
+        more = numbers[np.isin(numbers >> FILE_BITS, files)]
+        joined = np.union1d(self.numbers, more)
+        scores = np.zeros(len(joined))
+        scores[np.searchsorted(joined, self.numbers)] = self.scores
+        return Hits(joined, scores)
 
 
-NO_HITS: Final = Hits(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
+def by_words(
+    words: Sequence[Word],
+    *,
+    total: int,
+    longest: int,
+    files: Numbers,
+    enough: int,
+    also: Numbers,
+) -> Hits:
+    """Scores by BM25 of the best chunks of these files, `enough` of them, and of some others.
 
-
-def by_words(words: Sequence[Word], *, total: int, longest: int) -> Hits:
-    """Scores by BM25 of the chunks that have some of the words; `total`: of all chunks.
-
-    A list that is None was not read, as it is longer than `longest`.
+    `total`: of all chunks. A list that is None was not read, as it is longer than `longest`.
+    `also` are chunks that shall have a score in any case. Rare words say which chunks are looked
+    at, until what the frequent ones could say of another one is too little.
     """
     weighed = [_weighed(word, total, longest) for word in words]
-    most = sum(weight for weight, _ in weighed) * WEIGHTS[-1]
-    lists = [(weight, lists) for weight, lists in weighed if any(map(len, lists))]
-    if not lists:
-        return NO_HITS
-    lists.sort(key=lambda each: sum(map(len, each[1])))
-    numbers = _named(lists)
-    scores = np.zeros(len(numbers))
-    for weight, by_step in lists:
+    most = left = sum(weight for weight, _ in weighed) * WEIGHTS[-1]
+    hits = Hits(np.unique(also), np.zeros(len(np.unique(also))))
+    if not most:
+        return hits
+    for weight, by_step in sorted(weighed, key=lambda each: -each[0]):
+        if not hits.has_at_least(enough, left):
+            hits = hits.with_more(_joined(by_step), files)
         for step, found in zip(WEIGHTS, by_step, strict=True):
-            places = np.searchsorted(numbers, found)
-            places[places == len(numbers)] = 0
-            scores[places[numbers[places] == found]] += weight * step
-    return Hits(numbers, np.minimum(1.0, scores / most))
+            hits.scores[_in(hits.numbers, found)] += weight * step
+        left -= weight * WEIGHTS[-1]
+    return Hits(hits.numbers, np.minimum(1.0, hits.scores / most))
 
 
 def fused(parts: Sequence[tuple[Hits, float]]) -> Hits:
@@ -106,17 +115,14 @@ def _weighed(word: Word, total: int, longest: int) -> tuple[float, list[Numbers]
     return rarity(left_out + sum(map(len, by_step)), total), by_step
 
 
-def _named(lists: Sequence[tuple[float, list[Numbers]]]) -> Numbers:
-    """The chunks to score."""
-    named: list[Numbers] = []
-    count = 0
-    for _, by_step in lists:
-        named += by_step
-        count += sum(map(len, by_step))
-        if count >= NAMED_ENOUGH:
-            break
-    return np.unique(_joined(named))
+def _in(numbers: Numbers, found: Numbers) -> NDArray[np.bool_]:
+    """Which of these chunks are in a list."""
+    if not len(found):
+        return np.zeros(len(numbers), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(found, numbers), len(found) - 1)
+    return np.equal(found[places], numbers)
 
 
 def _joined(lists: Sequence[Numbers]) -> Numbers:
-    return np.concatenate(lists) if lists else np.empty(0, dtype=np.int64)
+    """The numbers of all lists in order; most lists are in order already."""
+    return np.sort(np.concatenate([NONE, *lists]), kind="stable")
