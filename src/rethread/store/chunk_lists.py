@@ -85,9 +85,11 @@ async def lists(
         rows = await db.read(LISTS[db.dialect], asked, most, int(may_be_cut))
         return [None if packed is None else unpacked(packed) for (packed,) in rows]
     asked = msgspec.json.encode([f"'{name}'" for name in names]).decode()
-    limit = most if may_be_cut else most + 1
-    rows = await db.read(LISTS[db.dialect].format(limit=int(limit)), asked)
+    limit = 1 << most.bit_length()  # above `most`, and of few values: each is a statement to plan
+    rows = await db.read(LISTS[db.dialect].format(limit=limit), asked)
     found = [unpacked(packed) for (packed,) in rows]
+    if may_be_cut:
+        return [numbers[:most] for numbers in found]
     return [None if len(numbers) > most else numbers for numbers in found]
 
 
