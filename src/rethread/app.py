@@ -1,4 +1,7 @@
-"""The only place that knows all parts: opens, wires and starts them, and stops in reverse."""
+"""The only place that knows all parts: opens, wires and starts them, and stops in reverse.
+
+(One noun in more than 400 lines: there are many parts, and nothing else knows two of them.)
+"""
 
 import asyncio
 import logging
@@ -35,7 +38,7 @@ from rethread.providers.embeddings import Embedder
 from rethread.runs.commands import Dispatch
 from rethread.runs.engine import Engine
 from rethread.signals import Stopping
-from rethread.store import chunk_vectors, keys
+from rethread.store import chunk_vectors, keys, vector_stores
 from rethread.store.database import Database, latest_version, open_database, version
 from rethread.store.events import EventLog
 from rethread.store.folder import held
@@ -194,7 +197,7 @@ async def _serve(
             await _greet(settings, listening, db)
         fields = {"seconds": round(time.monotonic() - started, 3)}
         logger.info("listening", extra={"fields": fields})
-        probing = asyncio.create_task(_probe(settings, provider, blobs))
+        probing = asyncio.create_task(_probe(settings, provider, library))
         stack.callback(probing.cancel)
         await server.serve(sockets=[listening])
         await stopping.stop_workers()
@@ -393,8 +396,13 @@ async def _readiness(settings: Settings, db: Database) -> Mapping[str, Any]:
     return {"status": status, "store": problem or "ok", "model_server": model_server}
 
 
-async def _probe(settings: Settings, provider: Provider, blobs: Blobs) -> None:
-    """Warn of a store or a model server that is away, before a request or a run fails for it."""
+async def _probe(settings: Settings, provider: Provider, library: Library) -> None:
+    """Warn of what is not as it should be, before a request or a run fails for it."""
+    blobs, embedder = library.blobs, library.embedder
+    others = await vector_stores.count_of_others(library.db, embedder.name if embedder else "")
+    if others:
+        counted = {"stores": others, "cure": "rethread reindex"}
+        logger.warning("vector stores of another embedder", extra={"fields": counted})
     try:
         await blobs.check()
     except Unavailable as problem:

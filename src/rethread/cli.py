@@ -4,6 +4,7 @@ Built on argparse, since it is in the standard library and installs nothing.
 Every command imports what it needs when it runs, so that `--help` answers at once.
 
 Exit codes: 0 done; 1 it failed; 2 a wrong setting or command line; 130 Ctrl-C.
+(One noun in more than 400 lines: each command takes a few.)
 """
 
 # ruff: noqa: PLC0415 - imports stand inside the commands, see above.
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from rethread.app import KeyInfo
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8484/v1"
-EMBEDDING_SETTINGS = (
+EMBEDDING_SETTINGS: Final = (
     "embeddings",
     "embedding_model",
     "embedding_dimensions",

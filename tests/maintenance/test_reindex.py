@@ -57,6 +57,7 @@ class Servers:
             running_server(self._folder, *arguments, database_url=self._url) as server,
             sync_client(server) as client,
         ):
+            self.server = server
             yield client
 
     def reindex(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -87,6 +88,7 @@ def test_a_store_is_searched_again_once_its_vectors_are_the_servers(
         )
         assert found(client, store_id) == [SHEEP]
     with place.client(*upstream) as client:
+        place.server.wait_for_log("vector stores of another embedder stores=1")
         with pytest.raises(openai.APIStatusError, match="rethread reindex") as refused:
             found(client, store_id)
         assert refused.value.status_code == 400

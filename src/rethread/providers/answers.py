@@ -1,5 +1,7 @@
-"""What all calls to a model server share: how an answer is read, what a broken one means, and how
-often a call is tried again. What is asked, and what an answer says, is not known here.
+"""How the answers of a model server are read, whatever was asked: what all calls share.
+
+Also what a broken answer means, and how often a call is tried again. What an answer says is not
+known here.
 """
 
 import asyncio

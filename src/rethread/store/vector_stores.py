@@ -39,6 +39,7 @@ COLUMNS: Final = (
     "id, project, created_at, last_active_at, expires_after, expires_at, embedder, body"
 )
 GET = f"SELECT {COLUMNS} FROM vector_stores WHERE id = $1 AND project = $2"
+COUNT_OF_OTHERS = "SELECT COUNT(*) FROM vector_stores WHERE embedder <> $1"
 NUMBER = "SELECT number FROM vector_stores WHERE project = $1 AND id = $2"
 # One row for each status that files of a store have; a store without files has none.
 COUNTS = """
@@ -120,6 +121,11 @@ def adding(stored: StoredStore) -> Statement:
 def touching(store_id: str, now: int) -> Statement:
     """The statement that notes that a store was used; one that has expired stays so."""
     return Statement(TOUCH, store_id, now)
+
+
+async def count_of_others(db: Database, embedder: str) -> int:
+    """How many stores, of any project, have the vectors of another embedder, or of none."""
+    return int((await db.read(COUNT_OF_OTHERS, embedder))[0][0])
 
 
 async def get(db: Database, project: str, store_id: str) -> StoredStore:
