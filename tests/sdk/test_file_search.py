@@ -48,11 +48,6 @@ def store_with(client: OpenAI, *file_ids: str) -> str:
     return store.id
 
 
-def store_of(client: OpenAI, store_id: str) -> Any:
-    """A store that was made along: it has no name, which the SDK's own type does not allow."""
-    return httpx2.get(f"{client.base_url}vector_stores/{store_id}").json()
-
-
 def resources(store_id: str) -> Any:
     return {"file_search": {"vector_store_ids": [store_id]}}
 
@@ -166,8 +161,9 @@ def test_attachments_fill_the_threads_own_store_which_expires(one_client: OpenAI
         "file_search": {"vector_store_ids": [store_id]},
         "code_interpreter": {"file_ids": [data]},
     }
-    store = store_of(client, store_id)
-    assert (store["expires_after"]["days"], store["file_counts"]["total"]) == (7, 2)
+    store = client.vector_stores.retrieve(store_id)
+    assert store.expires_after is not None
+    assert (store.expires_after.days, store.file_counts.total) == (7, 2)
     with pytest.raises(NotFoundError, match="No such File object: file-" + "x" * 22):
         threads.messages.create(thread.id, **attached("Nothing.", "file-" + "x" * 22))
     with pytest.raises(NotFoundError, match="No such File object"):
@@ -189,7 +185,7 @@ def test_attachments_fill_the_threads_own_store_which_expires(one_client: OpenAI
     shown: Any = threads.retrieve(thread.id).to_dict()["tool_resources"]
     [another] = shown["file_search"]["vector_store_ids"]
     assert another != store_id
-    assert store_of(client, another)["file_counts"]["total"] == 1
+    assert client.vector_stores.retrieve(another).file_counts.total == 1
 
 
 def test_a_store_is_made_along_with_whoever_asks_for_it(one_client: OpenAI) -> None:
@@ -223,10 +219,10 @@ def test_a_store_is_made_along_with_whoever_asks_for_it(one_client: OpenAI) -> N
         shown: Any = owner.to_dict()["tool_resources"]
         [store_id] = shown["file_search"]["vector_store_ids"]
         ids.append(store_id)
-        store = store_of(client, store_id)
-        expiry = {"anchor": "last_active_at", "days": 7} if owner.object == "thread" else None
-        assert store["expires_after"] == expiry
-        assert (store["metadata"], store["file_counts"]["total"]) == ({"a": "b"}, 1)
+        store = client.vector_stores.retrieve(store_id)
+        days = store.expires_after.days if store.expires_after else None
+        assert days == (7 if owner.object == "thread" else None)
+        assert (store.metadata, store.file_counts.total) == ({"a": "b"}, 1)
         [file] = client.vector_stores.files.list(store_id).data
         assert file.id == birds
     assert len(set(ids)) == 5
