@@ -128,8 +128,10 @@ async def _counted(
             # In a thread, and while the piece is written by another one.
             hashing = [asyncio.to_thread(digest.update, piece) for digest in digests]
             hashed = asyncio.gather(*hashing)
-            yield piece
-            await hashed
+            try:
+                yield piece
+            finally:
+                await hashed
 
 
 async def _ahead(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
