@@ -64,7 +64,7 @@ def test_a_file_that_cannot_be_shown_fails_the_run(
 
 def test_an_image_that_is_not_there_is_refused_with_its_message(scripted: Scripted) -> None:
     threads = scripted.client.beta.threads
-    missing = {"type": "image_file", "image_file": {"file_id": "file-" + "x" * 22}}
+    missing: Any = {"type": "image_file", "image_file": {"file_id": "file-" + "x" * 22}}
     thread = threads.create()
     with pytest.raises(NotFoundError, match="No such File object: file-x"):
         threads.messages.create(thread.id, role="user", content=[missing])

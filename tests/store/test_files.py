@@ -62,7 +62,7 @@ async def scene(db: Database, tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 async def test_the_same_content_is_kept_once_until_its_last_file_goes(scene: Scene) -> None:
-    one, other, different = [await scene.add(each) for each in (b"same", b"same", b"another")]
+    one, other, _ = [await scene.add(each) for each in (b"same", b"same", b"another")]
     await scene.take_away()
     assert scene.contents() == [b"another", b"same"]
     assert one
