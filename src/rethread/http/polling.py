@@ -14,6 +14,9 @@ T = TypeVar("T")
 # Read once by the SDKs' poll helpers, from the first answer that is not at rest. Their next
 # request is held anyway; others come again soon enough with it.
 POLL_AFTER: Final = (b"openai-poll-after-ms", b"200")
+FREE_LOOKS: Final = 4  # of one request, after which the next ones come with a pause
+PAUSE_SECONDS: Final = 0.002  # longer each time
+LONGEST_PAUSE_SECONDS: Final = 0.05
 
 
 async def held(
@@ -29,7 +32,12 @@ async def held(
     loop_time = asyncio.get_running_loop().time
     until = loop_time() + request.services.options.poll_hold_seconds
     with request.db.listen(topic) as wakeup:
+        looks = 0
         while True:
+            # A thousand files that are read wake their batch's poll a thousand times.
+            if looks > FREE_LOOKS:
+                await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, looks * PAUSE_SECONDS))
+            looks += 1
             found = await look()
             left = until - loop_time()
             if is_at_rest(found) or left <= 0 or request.services.stop.has_begun:
