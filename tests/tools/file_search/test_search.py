@@ -1,5 +1,7 @@
 """Search finds what fits best, in the stores that were named and within the filter."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -221,3 +223,8 @@ async def test_what_has_no_words_finds_nothing(db: Database) -> None:
     for query in ("", "  ", "?!", "\0", 'a"b', "NEAR(", "*", "zzz"):
         assert await found(Search(db, None), query) == []
     assert await found(Search(db, None), "Zebra* OR NOT 'x' \" § \0" + "y " * 500) == ["file-1"]
+
+
+def test_a_server_that_searches_nothing_does_without_numpy() -> None:
+    asked = "import sys, rethread.app; print('numpy' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", asked], text=True) == "False\n"
