@@ -313,6 +313,49 @@ async def test_a_file_that_another_server_is_deleting_is_not_added(
     await there.close()
 
 
+async def test_a_file_that_another_server_is_adding_is_cancelled_with_its_reading(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    here = await open_database(tmp_path, postgres_url)
+    store_id = await new_store(here)
+    await add(here, store_id, await new_files(here, "1", "2"), batch_id="vsfb_1")
+    await ingestions.claim(here, server="s", most=9)
+    adding = await asyncpg.connect(postgres_url)
+    async with adding.transaction():
+        # As it is for one who adds a file again, before its commit.
+        await adding.execute("SELECT id FROM vector_stores WHERE id = $1 FOR UPDATE", store_id)
+        await adding.execute("UPDATE ingestions SET claimed = 0")
+        await adding.execute("UPDATE vector_store_files SET number = number + 10")
+        await adding.execute("UPDATE ingestions SET file_number = file_number + 10")
+        cancelling = asyncio.create_task(file_batches.cancel(here, "vsfb_1"))
+        while not cancelling.done() and not await here.read(WAITS):
+            pass
+    await cancelling
+    assert await counts(here, store_id) == {"cancelled": 2, "total": 2}
+    assert (await rows_left(here)).get("ingestions") is None
+    await adding.close()
+    await here.close()
+
+
+async def test_what_was_read_of_a_file_goes_with_its_reading_if_nobody_wants_it(
+    db: Database,
+) -> None:
+    store_id = await new_store(db)
+    await add(db, store_id, await new_files(db, "1", "2"))
+    unwanted, wanted = await ingestions.claim(db, server="s", most=2)
+    text = [IndexedChunk("text", 0, None, "text", None)]
+    for reading in (unwanted, wanted):
+        also = chunks.adding(db, store_id, reading.file_number, 0, text)
+        assert await db.write(ingestions.holding(reading), *also)
+    cancelling = "UPDATE vector_store_files SET status = 'cancelled' WHERE number = $1"
+    await db.write(Statement(cancelling, unwanted.file_number))
+    for reading in (unwanted, wanted):
+        await ingestions.drop(db, reading)
+    await clean_away(db)
+    assert await chunks.texts(db, unwanted.file_number) == []
+    assert await chunks.texts(db, wanted.file_number) == [(0, "text")]
+
+
 async def test_who_waits_for_a_file_is_told_when_it_is_deleted(db: Database) -> None:
     store_id = await new_store(db)
     [file] = await new_files(db, "1")

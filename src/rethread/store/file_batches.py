@@ -28,6 +28,11 @@ COUNTS = f"""
 SELECT status, COUNT(*), CAST(SUM(usage_bytes) AS BIGINT) {FILES} GROUP BY status
 """
 UNREAD: Final = f"(SELECT vector_store_files.number {FILES} AND status = 'in_progress')"
+# Who adds files takes the same lock: none comes or is begun anew between the statements.
+LOCK_STORE = """
+SELECT id FROM vector_stores
+ WHERE id = (SELECT store_id FROM file_batches WHERE id = $1) {row_lock}
+"""
 CANCEL = f"""
 UPDATE file_batches SET cancelled = 1 WHERE id = $1 AND EXISTS {UNREAD} RETURNING id
 """
@@ -69,6 +74,7 @@ async def get(db: Database, project: str, store_id: str, batch_id: str) -> FileB
 async def cancel(db: Database, batch_id: str) -> None:
     """Have no more of its files read; one that is at rest stays as it is."""
     await db.write(
+        Statement(LOCK_STORE, batch_id),
         Statement(CANCEL, batch_id),
         Statement(STOP_READING, batch_id),
         Statement(PURGE_UNREAD, batch_id),

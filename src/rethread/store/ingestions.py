@@ -49,6 +49,13 @@ UPDATE vector_store_files SET status = 'failed', last_error = $2
  WHERE number = $1 AND status = 'in_progress' RETURNING number
 """
 PURGE = "INSERT INTO purged_files (file_number) VALUES ($1) ON CONFLICT DO NOTHING"
+PURGE_UNWANTED = """
+INSERT INTO purged_files (file_number)
+SELECT CAST($1 AS BIGINT)
+ WHERE NOT EXISTS (SELECT 1 FROM vector_store_files
+                    WHERE number = $1 AND status IN ('in_progress', 'completed'))
+ON CONFLICT DO NOTHING
+"""
 
 TOPIC = "ingestions"
 
@@ -120,8 +127,11 @@ async def fail(db: Database, reading: Reading, error: ReadingError) -> bool:
 
 
 async def drop(db: Database, reading: Reading) -> None:
-    """Forget about a file that nobody wants."""
-    await db.write(Statement(FINISH, reading.file_number, reading.fence))
+    """Forget about a file that nobody wants, and about what was read of it."""
+    await db.write(
+        Statement(FINISH, reading.file_number, reading.fence),
+        Statement(PURGE_UNWANTED, reading.file_number),
+    )
 
 
 async def release(db: Database, reading: Reading, *, after_crash: bool = False) -> None:
