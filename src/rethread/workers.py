@@ -8,7 +8,7 @@ that is lost costs a second. Servers that share a database take over from one th
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
@@ -81,6 +81,7 @@ class Workers:
         self._is_leaving = False
         self._loops: list[asyncio.Task[None]] = []
         self._beating: list[asyncio.Task[None]] = []
+        self._left_behind: set[str] = set()  # blobs that could not be taken away, and are told of
 
     @property
     def db(self) -> Database:
@@ -300,11 +301,25 @@ class Workers:
 
     async def take_blobs_away(self) -> bool:
         """Free the space of what no file refers to any more."""
-        names = await blobs.due(self.db)
+        names = set(await blobs.due(self.db))
+        failed = dict[str, str]()
         for name in names:
-            await self._engine.blobs.delete(name)
-        await blobs.taken_away(self.db, names)
+            try:
+                await self._engine.blobs.delete(name)
+            except RethreadError as problem:  # of this one: the others may well go
+                failed[name] = problem.message
+        await blobs.taken_away(self.db, names - failed.keys())
+        await blobs.postpone(self.db, failed)
+        self._tell_of_left_behind(failed)
+        self._left_behind = (self._left_behind - names) | failed.keys()
         return bool(names)
+
+    def _tell_of_left_behind(self, failed: Mapping[str, str]) -> None:
+        """Say once of each blob that it could not be taken away; of all of them in one line."""
+        new = failed.keys() - self._left_behind
+        if new:
+            fields = {"count": len(new), "problem": failed[min(new)]}
+            logger.warning("blobs not taken away yet", extra={"fields": fields})
 
     async def empty_expired_stores(self) -> bool:
         """Begin to clean away what was read for vector stores whose time is over."""

@@ -6,7 +6,7 @@ nothing is left behind, and nothing goes that somebody needs.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from rethread.store.database import Database, Statement
@@ -31,13 +31,19 @@ DELETE FROM blobs WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM files WHERE blob_i
 """
 # Set to 0 before anything is taken away: then the upload that is late is refused.
 CLAIM_DUE = "UPDATE blob_trash SET due_at = 0 WHERE due_at > 0 AND due_at <= $1"
-ANY_DUE = "SELECT 1 FROM blob_trash WHERE due_at <= $1 LIMIT 1"
-DUE = "SELECT id FROM blob_trash WHERE due_at = 0 LIMIT 100"
-TAKEN_AWAY = "DELETE FROM blob_trash WHERE id = $1 AND due_at = 0"
+# Below 0 is what could not be taken away, until when it is left alone: others go on before it.
+POSTPONE = "UPDATE blob_trash SET due_at = $2 WHERE id = $1 AND due_at <= 0"
+ANY_DUE = "SELECT 1 FROM blob_trash WHERE due_at BETWEEN -CAST($1 AS BIGINT) AND $1 LIMIT 1"
+DUE = """
+SELECT id FROM blob_trash WHERE due_at BETWEEN -CAST($1 AS BIGINT) AND 0
+ ORDER BY due_at DESC LIMIT 100
+"""
+TAKEN_AWAY = "DELETE FROM blob_trash WHERE id = $1 AND due_at <= 0"
 ABANDON_ALL = "UPDATE blob_trash SET due_at = 0"
 
 LEASE_SECONDS: Final = 15 * 60  # how long an upload may be silent that no server gives up
 RENEW_SECONDS: Final = 60.0
+POSTPONED_SECONDS: Final = 10 * 60
 
 
 async def reserve(db: Database) -> str:
@@ -90,13 +96,20 @@ async def due(db: Database) -> list[str]:
     if not await db.read(ANY_DUE, now):
         return []
     await db.write(Statement(CLAIM_DUE, now))
-    return [row[0] for row in await db.read(DUE)]
+    return [row[0] for row in await db.read(DUE, now)]
 
 
-async def taken_away(db: Database, names: Sequence[str]) -> None:
+async def taken_away(db: Database, names: Iterable[str]) -> None:
     """Forget names behind which nothing stands any more."""
     for name in names:
         await db.write(Statement(TAKEN_AWAY, name))
+
+
+async def postpone(db: Database, names: Iterable[str]) -> None:
+    """Have names that could not be taken away tried again in a while, behind all others."""
+    until = int(db.now()) + POSTPONED_SECONDS
+    for name in names:
+        await db.write(Statement(POSTPONE, name, -until))
 
 
 async def abandon_all(db: Database) -> None:

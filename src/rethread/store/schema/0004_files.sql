@@ -7,7 +7,8 @@ CREATE TABLE blobs (
 );
 
 -- Names in the blob store that nothing refers to: what is being uploaded, until due_at, and what
--- was deleted, which is due at 0. A name is here before its bytes are there, so none is forgotten.
+-- was deleted, which is due at 0, or below 0 if it was tried in vain: then it is left alone until
+-- -due_at. A name is here before its bytes are there, so none is forgotten.
 CREATE TABLE blob_trash (
     id TEXT PRIMARY KEY,
     due_at BIGINT NOT NULL
