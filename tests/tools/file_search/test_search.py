@@ -8,7 +8,7 @@ import pytest
 
 from rethread.contract.filters import And, Eq, Filter, Gt, Gte, In, Lt, Lte, Ne, Nin, Or
 from rethread.errors import Conflict, NotFound
-from rethread.store import chunk_lists
+from rethread.store import chunk_lists, near_postgres
 from rethread.store.database import Database, Statement
 from rethread.tools.file_search import finding
 from rethread.tools.file_search.search import HybridSearch, Passage, Search
@@ -192,6 +192,26 @@ async def test_a_filter_is_a_part_of_the_search_and_not_of_its_results(db: Datab
     for weights in (None, HybridSearch(1, 0), HybridSearch(0, 1)):
         hits = await found(Search(db, ANIMALS), "zebra", limit=1, filters=wanted, hybrid=weights)
         assert hits == ["file-x"]
+
+
+async def test_where_there_are_many_vectors_their_index_heeds_store_and_filter(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_postgres, "COMPARED", 0)
+    for store in ("vs_a", "vs_b"):
+        await new_store(db, store, embedder=ANIMALS)
+        for n in range(40):
+            texts = [f"dog {n} {m}" for m in range(5)]
+            await new_file(
+                db, store, f"file-{store}-{n}", *texts, attributes={"n": n}, embedder=ANIMALS
+            )
+    search, by_vectors = Search(db, ANIMALS), HybridSearch(1, 0)
+    hits = await found(search, "cat", "vs_b", limit=50, hybrid=by_vectors)
+    assert len(hits) == 50
+    assert all(hit.startswith("file-vs_b-") for hit in hits)
+    wanted = Eq(key="n", value=7)
+    hits = await found(search, "cat", "vs_b", limit=50, filters=wanted, hybrid=by_vectors)
+    assert hits == ["file-vs_b-7"] * 5
 
 
 async def test_a_store_of_another_embedder_is_refused(db: Database) -> None:
