@@ -3,6 +3,9 @@
 import asyncio
 import hashlib
 import os
+import resource
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -38,6 +41,29 @@ async def store(
         blobs = open_blobs(tmp_path, f"s3://{BUCKET}/a/prefix")
         yield blobs, s3.objects
     await blobs.close()
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from rethread.blobs.places import open_blobs
+
+async def pieces():
+    yield b"some content"
+
+async def copy_and_die():
+    blobs = open_blobs(Path(sys.argv[1]), sys.argv[2])
+    await blobs.write(sys.argv[3], pieces())
+    async with blobs.local(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(copy_and_die())
+"""
+
+
+def copies_in(data_dir: Path) -> list[Path]:
+    """The copies that lie there now, of all processes."""
+    return [path for path in data_dir.glob("copies/*/*") if path.name != "lock"]
 
 
 Store = tuple[Blobs, Callable[[], list[str]]]
@@ -109,6 +135,45 @@ async def test_a_writer_that_is_cancelled_leaves_nothing_whole(store: Store) -> 
     assert lying() == []
 
 
+async def test_copies_of_a_bucket_s_files_stay_no_longer_than_their_process(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    place = f"s3://{BUCKET}/copied"
+    command = (sys.executable, "-c", KILLED, tmp_path, place, NAME)
+    killed = await asyncio.create_subprocess_exec(*command)
+    assert await killed.wait() == -signal.SIGKILL
+    assert [path.read_bytes() for path in copies_in(tmp_path)] == [b"some content"]
+    here = open_blobs(tmp_path, place)
+    assert copies_in(tmp_path) == []
+    async with here.local(NAME) as path:
+        there = open_blobs(tmp_path, place)  # as another process does that starts
+        assert copies_in(tmp_path) == [path]
+        await there.close()
+    assert copies_in(tmp_path) == []
+    await here.close()
+
+
+async def test_a_full_disk_is_said_in_words_and_leaves_no_half_a_copy(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    blobs = open_blobs(tmp_path, f"s3://{BUCKET}/full")
+    await blobs.write(NAME, pieces(bytes(3 * PIECE_BYTES)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES, limits[1]))
+    try:
+        with pytest.raises(Unavailable, match="cannot copy files to read them now: File too large"):
+            async with blobs.local(NAME):
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert copies_in(tmp_path) == []
+    await blobs.close()
+
+
 async def test_a_bucket_that_is_not_there_says_so(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +184,7 @@ async def test_a_bucket_that_is_not_there_says_so(
         await blobs.check()
     with pytest.raises(Unavailable, match="status 404"):
         await blobs.write(NAME, pieces(b"lost"))
+    await blobs.close()
 
 
 def test_a_folder_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Folder:
         opened = await self._do(partial(_open_part, path))
         try:
             async for piece in pieces:
-                await self._do(partial(_write_all, opened, piece))
+                await self._do(partial(write_all, opened, piece))
             await self._do(partial(_finish, opened, path))
         except BaseException:
             await self._do(partial(_give_up, opened, path))
@@ -105,7 +105,8 @@ def _open_part(path: Path) -> FileIO:
     return FileIO(os.open(part_of(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
-def _write_all(opened: FileIO, piece: bytes) -> None:
+def write_all(opened: FileIO, piece: bytes) -> None:
+    """The whole of it, however little the system takes at a time."""
     left = memoryview(piece)
     while left:
         left = left[opened.write(left) :]

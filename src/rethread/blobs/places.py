@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Final
 
 from rethread.blobs import Blobs
+from rethread.blobs.copies import Copies
 from rethread.blobs.folder import Folder
 from rethread.errors import Misconfigured
 
 FOLDER_NAME: Final = "files"
+COPIES_NAME: Final = "copies"
 BUCKET: Final = "s3://"
 
 
@@ -33,4 +35,4 @@ def open_blobs(data_dir: Path, place: str | None) -> Blobs:
             f"{place} needs a package that is not here: pip install '.[s3]', in rethread's folder"
         ) from problem
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return bucket_at(place, endpoint=endpoint)
+    return bucket_at(place, endpoint=endpoint, copies=Copies(data_dir / COPIES_NAME))

@@ -11,12 +11,12 @@ abort a process that ends in it.
 
 import asyncio
 import re
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -25,6 +25,8 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
 from rethread.blobs import PIECE_BYTES
+from rethread.blobs.copies import Copies
+from rethread.blobs.folder import write_all
 from rethread.blobs.threads import done_in
 from rethread.errors import Misconfigured, Missing, Unavailable
 
@@ -47,7 +49,8 @@ ANSWER_SECONDS: Final = 60
 class Bucket:
     """The part of a bucket below a prefix."""
 
-    def __init__(self, bucket: str, prefix: str, *, endpoint: str | None) -> None:
+    def __init__(self, bucket: str, prefix: str, *, endpoint: str | None, copies: Copies) -> None:
+        self._copies = copies
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
         self.place = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         is_plain = (endpoint or "").startswith("http://")  # on the machine itself, or beside it
@@ -98,11 +101,13 @@ class Bucket:
     @asynccontextmanager
     async def local(self, name: str) -> AsyncGenerator[Path]:
         """A copy, for as long as it is needed."""
-        with tempfile.NamedTemporaryFile(prefix="rethread-") as copy:
-            async for piece in self.read(name):
-                await asyncio.to_thread(copy.write, piece)
-            await asyncio.to_thread(copy.flush)
-            yield Path(copy.name)
+        path = self._copies.new()
+        try:
+            await self._copy(name, path)
+            yield path
+        finally:
+            with suppress(OSError):  # what stays goes at the next start
+                await done_in(self._threads, partial(path.unlink, missing_ok=True))
 
     async def delete(self, name: str) -> None:
         """Have nothing under that name."""
@@ -110,12 +115,25 @@ class Bucket:
             await self._do(partial(obstore.delete, self._store, paths))
 
     async def close(self) -> None:
-        """End the threads."""
+        """End the threads, and leave no copies."""
         await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._copies.close)
 
     async def check(self) -> None:
         """Unavailable if the bucket does not answer, or not to us."""
         await self._do(partial(self._list, "-"), is_there=False)
+
+    async def _copy(self, name: str, path: Path) -> None:
+        """Write it into a file, or Unavailable: the disk may have room again in a while."""
+        try:
+            with FileIO(path, "xb") as copy:
+                async for piece in self.read(name):
+                    await done_in(self._threads, partial(write_all, copy, piece))
+        except OSError as problem:
+            raise Unavailable(
+                f"The server cannot copy files to read them now: {problem.strerror}.",
+                reason="no room for a copy",
+            ) from problem
 
     async def _put(self, path: str, content: bytes) -> None:
         put = partial(obstore.put, self._store, path, content, use_multipart=False)
@@ -148,10 +166,10 @@ class Bucket:
             ) from problem
 
 
-def bucket_at(url: str, *, endpoint: str | None) -> Bucket:
+def bucket_at(url: str, *, endpoint: str | None, copies: Copies) -> Bucket:
     """The place that s3://bucket/prefix names."""
     name, _, prefix = url.removeprefix("s3://").partition("/")
-    return Bucket(name, prefix.strip("/"), endpoint=endpoint)
+    return Bucket(name, prefix.strip("/"), endpoint=endpoint, copies=copies)
 
 
 async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
