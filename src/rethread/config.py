@@ -490,7 +490,7 @@ class Settings:
             _whole(0, 1024 * 1024, placeholder="MIB"),
             "Memory for the vectors of stores that were searched. SQLite only.",
         ),
-    ] = 512
+    ] = 1024
     ingestion_processes: Annotated[
         int,
         _searching(_whole(1, 64), "Processes of a server that read files for vector stores."),
