@@ -14,8 +14,8 @@ import pytest
 from rethread.maintenance.move import move
 from rethread.maintenance.places import Place
 from rethread.maintenance.reindex import reindex
-from rethread.store import chunk_vectors
-from rethread.store.database import Database, open_database
+from rethread.store import chunk_vectors, ingestions
+from rethread.store.database import Database, Statement, open_database
 from rethread.tools.file_search.embedding import Placed
 from rethread.tools.file_search.search import HybridSearch, Search
 from tests.fakes.embeddings import embeddings
@@ -161,3 +161,18 @@ async def test_what_is_broken_off_goes_on_and_everything_can_be_made_anew(db: Da
     nobody = await reindex(db, None)
     assert (nobody.stores, (await reindex(db, None)).stores) == (1, 0)
     assert len(await Search(db, None).search(PROJECT, ["vs_a"], ["zebra"], limit=9, now=NOW)) == 9
+
+
+async def test_who_reads_a_file_with_the_old_embedder_adds_nothing_any_more(db: Database) -> None:
+    old, new = WordEmbedder(name="old/16"), WordEmbedder(name="new/16")
+    await new_store(db, "vs_a", embedder=old)
+    number = await new_file(db, "vs_a", "file-1", SHEEP, embedder=old, status="in_progress")
+    await db.write(
+        Statement("INSERT INTO ingestions (file_number, store_id) VALUES ($1, 'vs_a')", number)
+    )
+    [reading] = await ingestions.claim(db, server="a", most=1)
+    await reindex(db, Placed(new, db))
+    assert not await db.write(ingestions.holding(reading))
+    assert not await ingestions.complete(db, reading, usage_bytes=1, also=[])
+    [again] = await ingestions.claim(db, server="b", most=1)
+    assert again.fence > reading.fence

@@ -28,6 +28,11 @@ ON CONFLICT (store_id) DO UPDATE
                           THEN reindexing.last_number ELSE 0 END,
        embedder = excluded.embedder
 """
+# Whoever is reading a file of the store has the old embedder: what was written so far is indexed
+# anew, and nothing of it comes behind.
+REPLACE_READERS: Final = """
+UPDATE ingestions SET fence = fence + 1, claimed = 0 WHERE store_id = $1 AND claimed = 1
+"""
 REACHED: Final = "SELECT last_number FROM reindexing WHERE store_id = $1"
 REACH: Final = "UPDATE reindexing SET last_number = $2 WHERE store_id = $1"
 END: Final = "DELETE FROM reindexing WHERE store_id = $1"
@@ -71,7 +76,11 @@ async def stores(db: Database, embedder: str, *, also_its_own: bool = False) -> 
 
 async def begin(db: Database, store_id: str, embedder: str) -> int:
     """Begin, or go on: the number of the last chunk that is done."""
-    await db.write(Statement(BEGIN, store_id, embedder), Statement(BELONG, store_id, BETWEEN))
+    await db.write(
+        Statement(BEGIN, store_id, embedder),
+        Statement(BELONG, store_id, BETWEEN),
+        Statement(REPLACE_READERS, store_id),
+    )
     return int((await db.read(REACHED, store_id))[0][0])
 
 
