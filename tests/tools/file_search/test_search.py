@@ -8,7 +8,7 @@ import pytest
 
 from rethread.contract.filters import And, Eq, Filter, Gt, Gte, In, Lt, Lte, Ne, Nin, Or
 from rethread.errors import Conflict, NotFound
-from rethread.store import chunk_lists, near_postgres
+from rethread.store import chunk_lists, near_postgres, near_sqlite
 from rethread.store.database import Database, Statement
 from rethread.tools.file_search import finding
 from rethread.tools.file_search.search import HybridSearch, Passage, Search
@@ -198,6 +198,7 @@ async def test_where_there_are_many_vectors_their_index_heeds_store_and_filter(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(near_postgres, "COMPARED", 0)
+    monkeypatch.setattr(near_sqlite, "BLOCK", 3)
     for store in ("vs_a", "vs_b"):
         await new_store(db, store, embedder=ANIMALS)
         for n in range(40):
@@ -205,13 +206,15 @@ async def test_where_there_are_many_vectors_their_index_heeds_store_and_filter(
             await new_file(
                 db, store, f"file-{store}-{n}", *texts, attributes={"n": n}, embedder=ANIMALS
             )
-    search, by_vectors = Search(db, ANIMALS), HybridSearch(1, 0)
-    hits = await found(search, "cat", "vs_b", limit=50, hybrid=by_vectors)
-    assert len(hits) == 50
-    assert all(hit.startswith("file-vs_b-") for hit in hits)
-    wanted = Eq(key="n", value=7)
-    hits = await found(search, "cat", "vs_b", limit=50, filters=wanted, hybrid=by_vectors)
-    assert hits == ["file-vs_b-7"] * 5
+    by_vectors, wanted = HybridSearch(1, 0), Eq(key="n", value=7)
+    for cache_bytes in (0, 16_000, 10_000_000):  # room for no store, for one, for both
+        search = Search(db, ANIMALS, cache_bytes=cache_bytes)
+        for store in ("vs_a", "vs_b", "vs_a"):
+            hits = await found(search, "dog 3", store, limit=50, hybrid=by_vectors)
+            assert len(hits) == 50
+            assert all(hit.startswith(f"file-{store}-") for hit in hits)
+            hits = await found(search, "cat", store, limit=50, filters=wanted, hybrid=by_vectors)
+            assert hits == [f"file-{store}-7"] * 5
 
 
 async def test_a_store_of_another_embedder_is_refused(db: Database) -> None:
