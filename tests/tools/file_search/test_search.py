@@ -219,14 +219,22 @@ async def test_where_there_are_many_vectors_their_index_heeds_store_and_filter(
 
 async def test_a_store_of_another_embedder_is_refused(db: Database) -> None:
     await new_store(db, "vs_a", embedder=ANIMALS)
-    await new_store(db, "vs_b")
-    for search, store in (
-        (Search(db, None), "vs_a"),
-        (Search(db, ANIMALS), "vs_b"),
-        (Search(db, WordEmbedder(name="other/16")), "vs_a"),
-    ):
+    for search in (Search(db, None), Search(db, WordEmbedder(name="other/16"))):
         with pytest.raises(Conflict, match="rethread reindex"):
-            await found(search, "zebra", store)
+            await found(search, "zebra", "vs_a")
+
+
+async def test_a_store_without_vectors_is_searched_by_words_and_so_are_those_beside_it(
+    db: Database,
+) -> None:
+    await new_store(db, "vs_a", embedder=ANIMALS)
+    await new_file(db, "vs_a", "file-1", "a dog barks", embedder=ANIMALS)
+    await new_store(db, "vs_b")
+    await new_file(db, "vs_b", "file-2", "the puppy barks")
+    search = Search(db, ANIMALS)
+    assert await found(search, "puppy", "vs_b", hybrid=HybridSearch(1, 0)) == ["file-2"]
+    assert await found(search, "puppy", "vs_a", "vs_b") == ["file-2"]
+    assert await found(search, "barks", "vs_a", "vs_b") == ["file-1", "file-2"]
 
 
 async def test_a_search_is_a_use_of_the_store_which_must_be_there(db: Database) -> None:

@@ -37,6 +37,7 @@ class Weights(NamedTuple):
 # The best of those measured by bench_retrieval; reciprocal ranks came close. The cosines of some
 # models lie nearer together: words then count for more, and `hybrid_search` can say otherwise.
 BALANCED: Final = Weights(vectors=0.75, words=0.25)
+WORDS_ALONE: Final = Weights(vectors=0.0, words=1.0)
 
 
 async def find(

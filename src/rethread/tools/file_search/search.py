@@ -1,7 +1,8 @@
 """Search in vector stores: by words, and by vectors where there is an embedder.
 
-Stores are searched together, as if they were one. Who asks for a store that has expired, or that
-was made with another embedder than this server has, is refused before anything is searched.
+Stores are searched together, as if they were one; by words alone, where one of them has no vectors.
+Who asks for a store that has expired, or whose vectors are of another embedder than this server's,
+is refused before anything is searched.
 """
 
 import asyncio
@@ -89,7 +90,11 @@ class Search:
             await self._db.write(*touching)
         if not asked or not ids:
             return []
-        hits = await self._find(ids, asked, limit, filters, _weights(ranker, hybrid))
+        await asyncio.to_thread(import_module, FINDING)
+        # Beside a store without vectors, those of the others would lift all that they have.
+        has_vectors = all(stored.embedder for stored in stores)
+        weights = _weights(ranker, hybrid, has_vectors=has_vectors)
+        hits = await self._find(ids, asked, limit, filters, weights)
         return await self._passages(hits, score_threshold)
 
     async def _find(
@@ -100,7 +105,6 @@ class Search:
         filters: Filter | None,
         weights: "Weights",
     ) -> "Hits":
-        await asyncio.to_thread(import_module, FINDING)
         from rethread.store import chunk_lists  # noqa: PLC0415 - as above
         from rethread.tools.file_search import finding  # noqa: PLC0415
 
@@ -152,21 +156,27 @@ class Search:
 
 
 def check_embedder(stored: StoredStore, embedder: Embedder | None) -> None:
-    """Conflict where a store's vectors are of another embedder than this one."""
+    """Conflict where a store has vectors, and of another embedder than this one."""
     name = embedder.name if embedder else ""
-    if stored.embedder == name:
+    if stored.embedder in ("", name):
         return
-    made = f"the embedder '{stored.embedder}'" if stored.embedder else "no embedder"
     has = f"'{name}'" if name else "none"
     raise Conflict(
-        f"Vector store '{stored.id}' was made with {made}, and this server has {has}. Start the "
-        "server with the same one, or run `rethread reindex`, which makes the vectors anew."
+        f"Vector store '{stored.id}' was made with the embedder '{stored.embedder}', and this "
+        f"server has {has}. Start the server with the same one, or run `rethread reindex`, which "
+        "makes the vectors anew."
     )
 
 
-def _weights(ranker: Ranker, hybrid: HybridSearch | None) -> "Weights":
-    from rethread.tools.file_search.finding import BALANCED, Weights  # noqa: PLC0415
+def _weights(ranker: Ranker, hybrid: HybridSearch | None, *, has_vectors: bool) -> "Weights":
+    from rethread.tools.file_search.finding import (  # noqa: PLC0415 - loaded by now
+        BALANCED,
+        WORDS_ALONE,
+        Weights,
+    )
 
+    if not has_vectors:
+        return WORDS_ALONE
     if hybrid is not None and hybrid.embedding_weight + hybrid.text_weight > 0:
         return Weights(hybrid.embedding_weight, hybrid.text_weight)
     return Weights(1.0, 0.0) if ranker == "none" else BALANCED
