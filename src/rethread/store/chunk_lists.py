@@ -32,9 +32,7 @@ CHUNKS: Final = (
     "SELECT CAST(COALESCE(SUM(chunks), 0) AS BIGINT) FROM indexed_files WHERE store_id = $1"
 )
 # A list that is longer is not read, except its beginning where all are.
-# differs: each has its own way to say that a word matches. PostgreSQL's limit is a part of the
-# SQL: of one that it is not told it expects little, and then reads the words of all chunks instead
-# of the index.
+# differs: each has its own way to say that a word matches.
 LISTS: Final = {
     "sqlite": """
 SELECT CASE WHEN $3 OR $2 >= (
@@ -46,9 +44,7 @@ SELECT CASE WHEN $3 OR $2 >= (
   FROM json_each($1) AS asked ORDER BY asked.key
 """,
     "postgresql": """
-SELECT (SELECT string_agg(int8send(number), '') FROM (
-            SELECT number FROM chunk_words WHERE words @@ CAST(asked.word AS TSQUERY)
-             LIMIT {limit}) AS found)
+SELECT chunks_with(asked.word, $2)
   FROM json_array_elements_text(CAST($1 AS JSON)) WITH ORDINALITY AS asked (word, place)
  ORDER BY asked.place
 """,
@@ -85,11 +81,8 @@ async def lists(
         rows = await db.read(LISTS[db.dialect], asked, most, int(may_be_cut))
         return [None if packed is None else unpacked(packed) for (packed,) in rows]
     asked = msgspec.json.encode([f"'{name}'" for name in names]).decode()
-    limit = 1 << most.bit_length()  # above `most`, and of few values: each is a statement to plan
-    rows = await db.read(LISTS[db.dialect].format(limit=limit), asked)
-    found = [unpacked(packed) for (packed,) in rows]
-    if may_be_cut:
-        return [numbers[:most] for numbers in found]
+    limit = most if may_be_cut else most + 1
+    found = [unpacked(packed) for (packed,) in await db.read(LISTS[db.dialect], asked, limit)]
     return [None if len(numbers) > most else numbers for numbers in found]
 
 

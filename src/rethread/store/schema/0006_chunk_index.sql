@@ -37,6 +37,15 @@ CREATE TABLE chunk_words (
 );
 -- only: postgresql
 CREATE INDEX chunk_words_by_word ON chunk_words USING GIN (words);
+-- The chunks that have a word, packed, as many as are asked for. The words are kept beside the
+-- rows, which are small without them: the planner would read all rather than the index.
+-- only: postgresql
+CREATE FUNCTION chunks_with(word TEXT, most BIGINT) RETURNS BYTEA LANGUAGE SQL STABLE
+SET enable_seqscan = off SET enable_indexscan = off
+AS $function$
+    SELECT string_agg(int8send(found.number), '')
+      FROM (SELECT number FROM chunk_words WHERE words @@ CAST(word AS TSQUERY) LIMIT most) AS found
+$function$;
 
 -- Normalised vectors, as little-endian 32-bit numbers. PostgreSQL has a table for each embedder
 -- instead, which is made when one is configured: store/chunk_vectors.py.
