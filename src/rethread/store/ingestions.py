@@ -6,7 +6,7 @@ is alive, and the fence goes with every write: one who was replaced writes nothi
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -14,12 +14,16 @@ from rethread.contract.vector_stores import ReadingError
 from rethread.store.database import Database, Statement
 
 ANY = "SELECT 1 FROM ingestions WHERE claimed = 0 LIMIT 1"
+ANY_URGENT = "SELECT 1 FROM ingestions WHERE claimed = 0 AND urgent = 1 LIMIT 1"
 # A number at once: a commit for each would cost more than many a file.
 CLAIM = """
-UPDATE ingestions SET claimed = 1, fence = fence + 1, server = $1
- WHERE number IN (SELECT number FROM ingestions WHERE claimed = 0
+UPDATE ingestions SET claimed = 1, begun = 0, fence = fence + 1, server = $1
+ WHERE number IN (SELECT number FROM ingestions WHERE claimed = 0 AND urgent >= $3
                    ORDER BY urgent DESC, number LIMIT $2 {skip_locked})
-RETURNING file_number, fence, crashes
+RETURNING file_number, fence, crashes, urgent
+"""
+BEGIN = """
+UPDATE ingestions SET begun = 1 WHERE file_number = $1 AND fence = $2 RETURNING file_number
 """
 # A check that takes the row, so that nobody purges the file's chunks while more are added.
 HOLD = """
@@ -29,7 +33,12 @@ FINISH = "DELETE FROM ingestions WHERE file_number = $1 AND fence = $2 RETURNING
 RELEASE = """
 UPDATE ingestions SET claimed = 0, crashes = crashes + $3 WHERE file_number = $1 AND fence = $2
 """
-RELEASE_ALL = "UPDATE ingestions SET claimed = 0, crashes = crashes + 1 WHERE claimed = 1"
+# Which of a server's files had begun is known of those alone that a crash has met before: to write
+# it down for every file would cost too much. So their first crash counts for all that it had.
+AFTER_CRASH: Final = """
+claimed = 0, crashes = crashes + CASE WHEN crashes = 0 OR begun = 1 THEN 1 ELSE 0 END
+"""
+RELEASE_ALL = f"UPDATE ingestions SET {AFTER_CRASH} WHERE claimed = 1"
 COUNT = "SELECT COUNT(*) FROM ingestions"
 WANTED = """
 SELECT vector_store_files.store_id, vector_store_files.file_id, vector_store_files.filename,
@@ -63,12 +72,13 @@ TOPIC = "ingestions"
 class Reading(NamedTuple):
     """The right to read a file until somebody has a higher fence.
 
-    `crashes` counts those who had it and did not come to give it back.
+    `crashes` counts those who had begun and did not come to give it back.
     """
 
     file_number: int
     fence: int
     crashes: int = 0
+    is_urgent: bool = False
 
 
 class Wanted(NamedTuple):
@@ -83,12 +93,24 @@ class Wanted(NamedTuple):
     blob: str | None
 
 
-async def claim(db: Database, *, server: str, most: int) -> list[Reading]:
+async def claim(
+    db: Database, *, server: str, most: int, urgent_only: bool = False
+) -> list[Reading]:
     """Some of the files whose turn it is."""
-    if not await db.read(ANY):
+    if not await db.read(ANY_URGENT if urgent_only else ANY):
         return []
-    rows = await db.write(Statement(CLAIM, server, most))
-    return [Reading(*row) for row in sorted(rows)]
+    rows = await db.write(Statement(CLAIM, server, most, int(urgent_only)))
+    return [
+        Reading(file_number, fence, crashes, bool(urgent))
+        for file_number, fence, crashes, urgent in sorted(rows)
+    ]
+
+
+async def begin(db: Database, reading: Reading) -> bool:
+    """Have a crash count from now on, if one has met the file before; False if it is not ours."""
+    if reading.crashes == 0:
+        return True
+    return bool(await db.write(Statement(BEGIN, reading.file_number, reading.fence)))
 
 
 async def wanted(db: Database, reading: Reading) -> Wanted | None:

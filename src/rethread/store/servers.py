@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from rethread.store.database import Database, Statement
+from rethread.store.ingestions import AFTER_CRASH
 
 BEAT_SECONDS: Final = 2.0
 SILENCE_SECONDS: Final = 8.0  # three beats missed, and a slow one
@@ -32,7 +33,7 @@ SELECT 1 FROM ingestions WHERE {OF_THE_DEAD}
  LIMIT 1
 """
 TAKE_RUNS = "UPDATE work SET claimed = 0, crashes = crashes + 1 WHERE"
-TAKE_FILES = "UPDATE ingestions SET claimed = 0, crashes = crashes + 1 WHERE"
+TAKE_FILES = f"UPDATE ingestions SET {AFTER_CRASH} WHERE"
 TAKE_BACK = (
     f"{TAKE_RUNS} {OF_THE_DEAD} RETURNING run_id",
     f"{TAKE_FILES} {OF_THE_DEAD} RETURNING file_number",

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
+import pytest
 
 from rethread.contract.files import File
 from rethread.contract.vector_stores import AUTO, StoreBody
@@ -17,6 +18,7 @@ from rethread.store import (
     chunks,
     files,
     ingestions,
+    servers,
     vector_store_files,
     vector_stores,
 )
@@ -27,18 +29,28 @@ from rethread.store.ingestions import Reading
 from rethread.store.vector_store_files import Group
 from rethread.tools.file_search.chunking import Chunk
 from rethread.tools.file_search.embedding import Placed
-from rethread.tools.file_search.ingest import Library, ingest
+from rethread.tools.file_search.ingest import MOST_ATTEMPTS, Library, ingest
+from rethread.tools.file_search.ingesting import Ingesting
+from rethread.tools.file_search.reader import Reader
+from rethread.tools.file_search.turns import Turns
 
 STORE: Final = "vs_a"
+HURRY: Final = """
+UPDATE ingestions SET urgent = 1 WHERE number = (SELECT MAX(number) FROM ingestions)
+"""
 FOUND: Final = [Chunk("other text", 0, None, "other text")]
 
 
 class Blobs:
     """Where every file is."""
 
+    def __init__(self) -> None:
+        self.opened = asyncio.Semaphore(0)
+
     @asynccontextmanager
     async def local(self, _name: str) -> AsyncIterator[Path]:
         """Nobody reads it."""
+        self.opened.release()
         yield Path("nowhere")
 
 
@@ -133,6 +145,85 @@ async def test_a_reading_that_nobody_wants_any_more_is_not_held_for_ever(db: Dat
     cancelling = Statement("UPDATE vector_store_files SET status = 'cancelled'")
     await read_while(db, reading, lambda: db.write(cancelling))
     assert await db.read("SELECT file_number FROM ingestions") == []
+
+
+async def test_a_file_that_only_waits_does_not_count_the_crashes_of_its_server(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await claimed(db, count=3)
+    await ingestions.release_all(db)
+    await db.write(Statement("UPDATE ingestions SET crashes = 0"))
+    reader = Reader(processes=1, timeout_seconds=1, memory_bytes=1)
+    library: Any = SimpleNamespace(db=db, blobs=Blobs(), reader=reader, embedder=None)
+    has_begun = asyncio.Event()
+
+    async def never_started(_: Reader) -> None:
+        has_begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Reader, "_started", never_started)
+    for number in range(MOST_ATTEMPTS):
+        readings = await ingestions.claim(db, server="s", most=3)
+        under_way = [asyncio.create_task(ingest(library, readings[0]))]
+        await has_begun.wait()
+        has_begun.clear()
+        library.blobs.opened = asyncio.Semaphore(0)
+        under_way += [asyncio.create_task(ingest(library, each)) for each in readings[1:]]
+        for _ in readings[1:]:
+            await library.blobs.opened.acquire()
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await (servers.take_back(db) if number % 2 else ingestions.release_all(db))
+    crashes = await db.read("SELECT crashes FROM ingestions ORDER BY file_number")
+    assert crashes == [(MOST_ATTEMPTS,), (1,), (1,)]
+    await reader.aclose()
+
+
+async def test_an_urgent_file_takes_the_first_place_that_comes_free(db: Database) -> None:
+    await claimed(db, count=6)
+    await ingestions.release_all(db)
+    asked = asyncio.Queue[tuple[bool, asyncio.Future[list[Chunk]]]]()
+
+    async def read(*_: Any, is_urgent: bool, **__: Any) -> list[Chunk]:
+        answer: asyncio.Future[list[Chunk]] = asyncio.get_running_loop().create_future()
+        asked.put_nowait((is_urgent, answer))
+        return await answer
+
+    reader: Any = SimpleNamespace(read=read)
+    blobs: Any = Blobs()
+    library = Library(db, blobs, reader, None, asyncio.Lock())
+    ingesting = Ingesting(library, server="s", most=4)
+    claiming = asyncio.create_task(ingesting.run())
+    async with asyncio.timeout(20):
+        slow = [await asked.get() for _ in range(4)]
+        assert [is_urgent for is_urgent, _ in slow] == [False] * 4
+        await db.write(Statement(HURRY))
+        slow[0][1].set_result(FOUND)
+        is_urgent, answer = await asked.get()
+    assert is_urgent
+    assert asked.empty()
+    answer.set_result(FOUND)
+    claiming.cancel()
+    await asyncio.gather(claiming, return_exceptions=True)
+    await ingesting.stop()
+
+
+async def test_who_is_urgent_has_the_next_turn_and_who_has_gone_has_none() -> None:
+    turns, order = Turns(1), list[str]()
+
+    async def wait(name: str, *, is_urgent: bool) -> None:
+        async with turns.one(is_urgent=is_urgent):
+            order.append(name)
+
+    async with asyncio.TaskGroup() as waiting, turns.one(is_urgent=False):
+        waiting.create_task(wait("first", is_urgent=False))
+        gone = waiting.create_task(wait("gone", is_urgent=True))
+        waiting.create_task(wait("second", is_urgent=False))
+        waiting.create_task(wait("urgent", is_urgent=True))
+        await asyncio.sleep(0)
+        gone.cancel()
+    assert order == ["urgent", "first", "second"]
 
 
 async def test_vectors_leave_postgresql_to_others_between_short_writes(

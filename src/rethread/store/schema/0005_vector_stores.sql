@@ -76,7 +76,7 @@ CREATE TABLE batched_files (
 CREATE INDEX batched_files_of_store ON batched_files (store_id, file_id);
 
 -- Files that somebody has to read, under the same leases as runs (see work). An urgent one is
--- waited for: it was attached to a message.
+-- waited for: it was attached to a message. begun: its claimer has come to it.
 CREATE TABLE ingestions (
     number {serial},
     file_number BIGINT NOT NULL UNIQUE,
@@ -84,6 +84,7 @@ CREATE TABLE ingestions (
     urgent BIGINT NOT NULL DEFAULT 0,
     fence BIGINT NOT NULL DEFAULT 0,
     claimed BIGINT NOT NULL DEFAULT 0,
+    begun BIGINT NOT NULL DEFAULT 0,
     crashes BIGINT NOT NULL DEFAULT 0,
     server TEXT NOT NULL DEFAULT ''
 );

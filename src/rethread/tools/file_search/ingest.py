@@ -102,7 +102,7 @@ async def _outcome(library: Library, reading: Reading, wanted: Wanted, blob: str
         if reading.crashes >= MOST_ATTEMPTS:
             raise Unreadable("server_error", LET_GO)
         embedder = _embedder(library, wanted)
-        found = await _read(library, wanted, blob)
+        found = await _read(library, reading, wanted, blob)
         done = await _done(library.db, reading, wanted, found) if reading.fence > 1 else 0
         await _index(library, reading, wanted, found, embedder=embedder, done=done)
     except Unreadable as problem:
@@ -113,8 +113,13 @@ async def _outcome(library: Library, reading: Reading, wanted: Wanted, blob: str
     return Outcome(chunks=len(found))
 
 
-async def _read(library: Library, wanted: Wanted, blob: str) -> list[Chunk]:
+async def _read(library: Library, reading: Reading, wanted: Wanted, blob: str) -> list[Chunk]:
     """The file's chunks."""
+
+    async def begin() -> None:
+        if not await ingestions.begin(library.db, reading):
+            raise Replaced
+
     try:
         async with library.blobs.local(blob) as path:
             return await library.reader.read(
@@ -123,6 +128,8 @@ async def _read(library: Library, wanted: Wanted, blob: str) -> list[Chunk]:
                 max_tokens=wanted.max_chunk_tokens,
                 overlap_tokens=wanted.overlap_tokens,
                 store_id=wanted.store_id,
+                is_urgent=reading.is_urgent,
+                before=begin,
             )
     except Missing:
         raise Unreadable("server_error", NO_CONTENT) from None

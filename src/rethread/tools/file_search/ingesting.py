@@ -54,16 +54,22 @@ class Ingesting:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _claim(self, wakeup: Wakeup) -> None:
-        """Take what there is room for; not before there is some, so that a claim brings many."""
-        free = self._most - len(self._under_way)
-        while free >= self._most // 2 and not self._is_leaving:
-            claimed = await ingestions.claim(self._library.db, server=self._server, most=free)
+        """Take what there is room for.
+
+        Half of the places have to be free, so that a claim brings many; what is urgent takes any.
+        """
+        while (free := self._most - len(self._under_way)) > 0 and not self._is_leaving:
+            claimed = await ingestions.claim(
+                self._library.db,
+                server=self._server,
+                most=free,
+                urgent_only=free < self._most // 2,
+            )
             for reading in claimed:
                 task = asyncio.create_task(self._read(reading, wakeup))
                 self._under_way.add(task)
             if len(claimed) < free:
                 return
-            free = self._most - len(self._under_way)
 
     async def _read(self, reading: Reading, wakeup: Wakeup) -> None:
         """Read a file; if that breaks off for whatever reason, it goes back to the queue."""

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -19,6 +19,7 @@ import msgspec
 from rethread.tools.file_search.child import HEADER_BYTES, Answer, Asked
 from rethread.tools.file_search.chunking import Chunk
 from rethread.tools.file_search.documents import SUPPORTED, Unreadable
+from rethread.tools.file_search.turns import Turns
 
 __all__ = ["SUPPORTED", "Chunk", "Reader", "Unreadable"]
 
@@ -39,7 +40,7 @@ class Reader:
 
     def __init__(self, *, processes: int, timeout_seconds: float, memory_bytes: int) -> None:
         self._processes = processes
-        self._turns = asyncio.Semaphore(processes)
+        self._turns = Turns(processes)
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = memory_bytes
         self._idle: list[_Child] = []
@@ -54,13 +55,18 @@ class Reader:
         max_tokens: int,
         overlap_tokens: int,
         store_id: str = "",
+        is_urgent: bool = False,
+        before: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Chunk]:
         """The chunks of the file at `path`, which clients know by `filename`; or Unreadable.
 
-        For a store, their words are what its index has of them (`chunk_words.entry`).
+        For a store, their words are what its index has of them (`chunk_words.entry`). `before` is
+        what is done when the file's turn has come.
         """
         asked = Asked(os.fsencode(path), filename, max_tokens, overlap_tokens, store_id)
-        async with self._turns:
+        async with self._turns.one(is_urgent=is_urgent):
+            if before is not None:
+                await before()
             if self._idle:
                 # If it dies, that may come from a file before: a new process tells.
                 with contextlib.suppress(EOFError):
@@ -76,7 +82,7 @@ class Reader:
         for child in self._all:
             child.kill()
         for _ in range(self._processes):
-            await self._turns.acquire()  # all reads are over
+            await self._turns.take(is_urgent=False)  # all reads are over
         for child in self._idle:
             await child.end()
 
