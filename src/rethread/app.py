@@ -39,7 +39,13 @@ from rethread.runs.commands import Dispatch
 from rethread.runs.engine import Engine
 from rethread.signals import Stopping
 from rethread.store import chunk_vectors, keys, vector_stores
-from rethread.store.database import Database, latest_version, open_database, version
+from rethread.store.database import (
+    FILE_NAME,
+    Database,
+    latest_version,
+    open_database,
+    version,
+)
 from rethread.store.events import EventLog
 from rethread.store.folder import held
 from rethread.store.keys import CreatedKey, KeyInfo
@@ -143,6 +149,8 @@ async def indexing(settings: Settings) -> AsyncIterator[tuple[Database, Embedder
     check_upstream_key(settings)
     async with AsyncExitStack() as stack:
         if settings.database_url is None:
+            if not (settings.data_dir / FILE_NAME).exists():
+                raise Misconfigured(f"there is no database in {settings.data_dir}")
             stack.enter_context(held(settings.data_dir))
         db = await stack.enter_async_context(_database(settings))
         embedder = await _embedder(settings, db)

@@ -25,7 +25,7 @@ def greeting(
         "file search": (
             f"by words, and by embeddings: {embedder}"
             if embedder
-            else "by words alone (--embeddings finds other words for it, too)"
+            else "by words (--embeddings upstream: by meaning too)"
         ),
         "keys": "none needed" if is_open else "needed (rethread keys create --project NAME)",
         "data": place,

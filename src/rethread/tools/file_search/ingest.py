@@ -265,7 +265,7 @@ def _tell(db: Database, wanted: Wanted, outcome: Outcome, began: float) -> None:
         "store": wanted.store_id,
         "file": wanted.file_id,
         "status": "failed" if outcome.error else "completed",
-        "ms": round((time.monotonic() - began) * 1000),
+        "milliseconds": round((time.monotonic() - began) * 1000),
         "chunks": outcome.chunks,
     }
     if outcome.error:

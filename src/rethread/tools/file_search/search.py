@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Ranker = Literal["auto", "none", "default-2024-11-15", "default_2024_08_21"]
 
 CACHE_BYTES: Final = 512 * 2**20
+SCORE_DIGITS: Final = 6  # behind the point; what follows is noise
 # It needs numpy, which takes some 100 ms to load: nobody shall wait for it who does not search.
 FINDING: Final = "rethread.tools.file_search.finding"
 
@@ -134,7 +135,7 @@ class Search:
 
     async def _passages(self, hits: "Hits", score_threshold: float) -> list[Passage]:
         scores = {
-            number: score
+            number: round(score, SCORE_DIGITS)
             for number, score in zip(hits.numbers.tolist(), hits.scores.tolist(), strict=True)
             if score >= score_threshold
         }
