@@ -42,7 +42,7 @@ CHECKS: Final[list[CheckFunction]] = [
     negative_data_rejection,
 ]
 TIMEOUT_SECONDS: Final = 20  # an answer or a stream that hangs fails its test
-EXAMPLES: Final = 6
+EXAMPLES: Final = 10
 SCHEMA: Final = schemathesis.openapi.from_dict(json.loads(document()))
 EVERY_OPERATION: Final = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda row: row.id)
 CAN_BE_WRONG: Final = pytest.mark.parametrize(
