@@ -131,11 +131,11 @@ async def measure(folder: Path, embedder: Embedder | None) -> None:
 
 def _embedder(asked: argparse.Namespace) -> Embedder | None:
     if asked.upstream:
-        from rethread.providers.embeddings_upstream import UpstreamEmbedder  # noqa: PLC0415
+        from rethread.providers.embeddings_upstream import UpstreamEmbedder  # noqa: PLC0415 - as asked
 
         return UpstreamEmbedder(base_url=asked.upstream, model=asked.model)
     if asked.embeddings == "local":
-        from rethread.providers.embeddings_local import LocalEmbedder  # noqa: PLC0415
+        from rethread.providers.embeddings_local import LocalEmbedder  # noqa: PLC0415 - an extra
 
         return LocalEmbedder()
     return None

@@ -265,10 +265,10 @@ async def _embedder(settings: Settings, db: Database) -> Embedder | None:
 
 def _new_embedder(settings: Settings) -> Embedder:
     if settings.embeddings == "local":
-        from rethread.providers.embeddings_local import LocalEmbedder  # noqa: PLC0415
+        from rethread.providers.embeddings_local import LocalEmbedder  # noqa: PLC0415 - only where it is used
 
         return LocalEmbedder()
-    from rethread.providers.embeddings_upstream import UpstreamEmbedder  # noqa: PLC0415
+    from rethread.providers.embeddings_upstream import UpstreamEmbedder  # noqa: PLC0415 - only where it is used
 
     if settings.embedding_url is None:
         raise Misconfigured(
