@@ -76,7 +76,7 @@ class FilePath(Struct, frozen=True):
 
 
 class FilePathAnnotation(Struct, frozen=True, tag_field="type", tag="file_path"):
-    """A file made by code: `text` stands in the value where its path is named."""
+    """A file of code: `text` is its path, as the value links it from index to index."""
 
     text: str
     start_index: int
@@ -209,18 +209,32 @@ class CitationDelta(Struct, frozen=True, kw_only=True, tag_field="type", tag="fi
     file_citation: QuotedCitation
 
 
-def as_shown(cited: CitationDelta) -> FileCitationAnnotation:
-    """A citation as the message shows it that it was streamed into."""
-    return FileCitationAnnotation(
-        cited.text, cited.start_index, cited.end_index, FileCitation(cited.file_citation.file_id)
-    )
+class FilePathDelta(Struct, frozen=True, kw_only=True, tag_field="type", tag="file_path"):
+    """The link to a file of code, at `index` among the text's annotations."""
+
+    index: int
+    text: str
+    start_index: int
+    end_index: int
+    file_path: FilePath
+
+
+AnnotationDelta = CitationDelta | FilePathDelta
+
+
+def as_shown(given: AnnotationDelta) -> Annotation:
+    """An annotation as the message shows it that it was streamed into."""
+    place = given.text, given.start_index, given.end_index
+    if isinstance(given, FilePathDelta):
+        return FilePathAnnotation(*place, given.file_path)
+    return FileCitationAnnotation(*place, FileCitation(given.file_citation.file_id))
 
 
 class TextDelta(Struct, frozen=True):
-    """More of a text; only a part's first delta, and one that is a citation, has `annotations`."""
+    """More of a text; a part's first delta has `annotations`, and one that is annotated."""
 
     value: str
-    annotations: list[CitationDelta] | UnsetType = UNSET
+    annotations: list[AnnotationDelta] | UnsetType = UNSET
 
 
 class TextPartDelta(Struct, frozen=True, tag_field="type", tag="text"):
@@ -237,10 +251,27 @@ class RefusalPartDelta(Struct, frozen=True, tag_field="type", tag="refusal"):
     refusal: str
 
 
+class ImageFileDelta(Struct, frozen=True):
+    """An image by the id of its file."""
+
+    file_id: str
+    detail: Detail = "auto"
+
+
+class ImageFilePartDelta(Struct, frozen=True, tag_field="type", tag="image_file"):
+    """The image part at `index`: one delta."""
+
+    index: int
+    image_file: ImageFileDelta
+
+
+PartDelta = TextPartDelta | RefusalPartDelta | ImageFilePartDelta
+
+
 class MessageChange(Struct, frozen=True):
     """The parts that a delta adds to."""
 
-    content: list[TextPartDelta | RefusalPartDelta]
+    content: list[PartDelta]
 
 
 class MessageDelta(Struct, frozen=True, kw_only=True):

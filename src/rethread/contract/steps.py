@@ -1,7 +1,7 @@
 """Run steps: what a run did, one after the other: write a message, or call tools.
 
-A step is stored with more than clients see: what a search was asked, and the texts that it found.
-Whatever leaves the store goes through `shown` or `shown_body`.
+A step is stored with more than clients see: what a search was asked, the texts that it found, the
+files that code has made. Whatever leaves the store goes through `shown` or `shown_body`.
 """
 
 from typing import Annotated, Final, Literal, TypeVar
@@ -86,7 +86,54 @@ class FileSearchCall(Struct, frozen=True, kw_only=True, tag_field="type", tag="f
     file_search: FileSearch
 
 
-ToolCall = FunctionCall | FileSearchCall
+class LogsOutput(Struct, frozen=True, tag_field="type", tag="logs"):
+    """What code has printed, and the tracebacks of its errors."""
+
+    logs: str
+
+
+class OutputImage(Struct, frozen=True):
+    """The file of an image."""
+
+    file_id: str
+
+
+class ImageOutput(Struct, frozen=True, tag_field="type", tag="image"):
+    """An image that code has shown."""
+
+    image: OutputImage
+
+
+CodeOutput = LogsOutput | ImageOutput
+
+
+class MadeFile(Struct, frozen=True):
+    """A file that code has written: its path under /mnt/data, and the file that has its bytes."""
+
+    path: str
+    file_id: str
+
+
+class CodeInterpreter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Code that was run, and what came out."""
+
+    input: str
+    outputs: list[CodeOutput]
+    made: Hidden[list[MadeFile]] = []
+    note: Hidden[str] = ""  # what the model is told beside the outputs
+    told_characters: Hidden[int | None] = None  # so much of the logs it is told; None: all
+
+
+class CodeInterpreterCall(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="code_interpreter"
+):
+    """Code of a step; the server runs it itself."""
+
+    id: str
+    code_interpreter: CodeInterpreter
+
+
+ToolCall = FunctionCall | FileSearchCall | CodeInterpreterCall
 
 
 class ToolCallsDetails(Struct, frozen=True, tag_field="type", tag="tool_calls"):
@@ -151,7 +198,41 @@ class FileSearchCallDelta(Struct, frozen=True, kw_only=True, tag_field="type", t
     file_search: FileSearch
 
 
-CallDelta = FunctionCallDelta | FileSearchCallDelta
+class LogsOutputDelta(Struct, frozen=True, tag_field="type", tag="logs"):
+    """More of the logs at `index` among the outputs."""
+
+    index: int
+    logs: str
+
+
+class ImageOutputDelta(Struct, frozen=True, tag_field="type", tag="image"):
+    """The image at `index` among the outputs: one delta."""
+
+    index: int
+    image: OutputImage
+
+
+CodeOutputDelta = LogsOutputDelta | ImageOutputDelta
+
+
+class CodeInterpreterDelta(Struct, frozen=True):
+    """More of the code, or of what came out: one output a delta, as the SDKs merge them."""
+
+    input: str | UnsetType = UNSET
+    outputs: list[CodeOutputDelta] | UnsetType = UNSET
+
+
+class CodeInterpreterCallDelta(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="code_interpreter"
+):
+    """More of the call at `index`; only the first delta has its id, and empty outputs."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    code_interpreter: CodeInterpreterDelta
+
+
+CallDelta = FunctionCallDelta | FileSearchCallDelta | CodeInterpreterCallDelta
 
 
 class ToolCallsDelta(Struct, frozen=True, tag_field="type", tag="tool_calls"):
@@ -177,6 +258,7 @@ class StepDelta(Struct, frozen=True, kw_only=True):
 # Built while there is one thread: msgspec crashes where two make what it knows of a type at once.
 decode_step: Final = Decoder(Step).decode
 IS_SEARCH: Final = b'"type":"file_search"'
+IS_CODE: Final = b'"type":"code_interpreter"'
 
 
 def calls_of(step: Step) -> list[ToolCall]:
@@ -188,7 +270,7 @@ def calls_of(step: Step) -> list[ToolCall]:
 def shown(step: Step, *, with_content: bool = False) -> Step:
     """The step as clients see it."""
     calls = calls_of(step)
-    if not any(isinstance(call, FileSearchCall) for call in calls):
+    if not any(isinstance(call, FileSearchCall | CodeInterpreterCall) for call in calls):
         return step
     seen = [_shown_call(call, with_content=with_content) for call in calls]
     return structs.replace(step, step_details=ToolCallsDetails(seen))
@@ -196,12 +278,16 @@ def shown(step: Step, *, with_content: bool = False) -> Step:
 
 def shown_body(body: bytes, *, with_content: bool = False) -> bytes:
     """The same of a step as it is stored."""
-    if IS_SEARCH not in body:
+    if IS_SEARCH not in body and IS_CODE not in body:
         return body
     return encode(shown(decode_step(body), with_content=with_content))
 
 
 def _shown_call(call: ToolCall, *, with_content: bool) -> ToolCall:
+    if isinstance(call, CodeInterpreterCall):
+        ran = call.code_interpreter
+        code = CodeInterpreter(input=ran.input, outputs=ran.outputs)
+        return CodeInterpreterCall(id=call.id, code_interpreter=code)
     if not isinstance(call, FileSearchCall):
         return call
     results = [

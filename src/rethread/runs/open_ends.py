@@ -10,9 +10,12 @@ from msgspec import structs
 
 from rethread.contract.events import Event
 from rethread.contract.messages import (
-    Annotation,
+    ImageFileInput,
+    ImageFilePart,
+    ImageFilePartDelta,
     MessageDelta,
     Part,
+    PartDelta,
     RefusalPart,
     RefusalPartDelta,
     TextPart,
@@ -65,29 +68,26 @@ async def _cut_message(
 
 async def _streamed_content(db: Database, run: Run, message_id: str) -> list[Part]:
     """The message's parts, put together from the deltas in the log."""
-    texts: dict[int, list[str]] = {}
-    refusals: set[int] = set()
-    cited: dict[int, list[Annotation]] = {}
+    streamed: dict[int, list[PartDelta]] = {}
     async for record in read_all(db, run.thread_id, run.id):
         for delta in _deltas(record.body, message_id):
             for part in delta.delta.content:
-                is_text = isinstance(part, TextPartDelta)
-                piece = part.text.value if isinstance(part, TextPartDelta) else part.refusal
-                texts.setdefault(part.index, []).append(piece)
-                cited.setdefault(part.index, []).extend(_annotations(part))
-                refusals |= set() if is_text else {part.index}
-    return [
-        RefusalPart("".join(pieces))
-        if index in refusals
-        else TextPart(TextValue("".join(pieces), cited[index]))
-        for index, pieces in sorted(texts.items())
-    ]
+                streamed.setdefault(part.index, []).append(part)
+    return [_part(pieces) for _, pieces in sorted(streamed.items())]
 
 
-def _annotations(part: TextPartDelta | RefusalPartDelta) -> list[Annotation]:
-    """What a delta annotates, as the message shows it."""
-    given = part.text.annotations if isinstance(part, TextPartDelta) else []
-    return [as_shown(each) for each in given or []]
+def _part(pieces: list[PartDelta]) -> Part:
+    """What the deltas of one index make."""
+    first = pieces[0]
+    if isinstance(first, ImageFilePartDelta):
+        return ImageFilePart(ImageFileInput(first.image_file.file_id, first.image_file.detail))
+    if isinstance(first, RefusalPartDelta):
+        return RefusalPart(
+            "".join(each.refusal for each in pieces if isinstance(each, type(first)))
+        )
+    texts = [each.text for each in pieces if isinstance(each, TextPartDelta)]
+    annotations = [as_shown(given) for text in texts for given in text.annotations or []]
+    return TextPart(TextValue("".join(text.value for text in texts), annotations))
 
 
 def _deltas(body: bytes, message_id: str) -> list[MessageDelta]:

@@ -17,6 +17,7 @@ from rethread.contract.chat import Chunk, ToolCallDelta
 from rethread.contract.events import Event, EventName
 from rethread.contract.messages import (
     Annotation,
+    AnnotationDelta,
     CitationDelta,
     IncompleteReason,
     Message,
@@ -244,7 +245,7 @@ class Turn:
         kind: Literal["text", "refusal"],
         text: str,
         events: list[Event],
-        annotations: list[CitationDelta] | UnsetType = UNSET,
+        annotations: list[AnnotationDelta] | UnsetType = UNSET,
     ) -> None:
         """More of a part, as a delta; a text's first one has annotations, if only an empty list."""
         assert self._message is not None

@@ -178,8 +178,10 @@ class Window:
         for call in self._calls_of(step):
             if isinstance(call, FileSearchCall):
                 made, answer = file_search.shown_call(call, self._search_name)
-            else:
+            elif isinstance(call, FunctionCall):
                 made, answer = _chat_call(call)
+            else:
+                continue
             asked.append(made)
             given.append(answer)
         tokens = sum(
