@@ -10,6 +10,7 @@ from rethread.errors import Unavailable
 from rethread.providers.demo import Demo
 from rethread.runs.engine import Engine
 from rethread.store import leases
+from rethread.store.code_sessions import NO_SERVER
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog
 from rethread.store.leases import Lease
@@ -42,9 +43,9 @@ def new_workers(db: Database, *, max_concurrent_runs: int, blobs: Any = None) ->
     )
 
 
-def is_held(workers: Workers) -> bool:
+def is_held(workers: Workers, holder: str = NO_SERVER) -> bool:
     """Whether a run that is queued now gets a driver at once."""
-    with workers.dispatch() as drive:
+    with workers.dispatch(holder) as drive:
         return drive is not None
 
 
@@ -71,6 +72,13 @@ async def test_a_claim_under_way_holds_a_driver_and_may_have_missed_a_run(
     assert not is_held(workers)  # the run above waits in the queue, and comes first
     await workers._claim_all()
     assert is_held(workers)
+
+
+async def test_a_run_is_not_held_for_where_another_server_has_its_session(db: Database) -> None:
+    workers = new_workers(db, max_concurrent_runs=1)
+    await workers._claim_all()
+    assert not is_held(workers, "server_b")
+    assert is_held(workers, "server_a")  # and no other run waits in the queue for this server
 
 
 class Stubborn:

@@ -34,6 +34,7 @@ from rethread.store import (
     vector_store_files,
     vector_stores,
 )
+from rethread.store.code_sessions import NO_SERVER
 from rethread.store.database import Database, Statement
 from rethread.store.leases import Lease
 from rethread.store.runs import StoredRun
@@ -111,7 +112,7 @@ class Workers:
         self._ingesting.begin_to_leave()
         if not self._is_alone:
             self._server = self._server.leaving
-            self._beating.append(asyncio.create_task(self._beat()))
+            self._beating.append(asyncio.create_task(self._say_goodbye()))
 
     async def stop(self, *, grace_seconds: float) -> None:
         """Claim nothing more, let the runs under way finish for a while, hand back the rest."""
@@ -176,9 +177,10 @@ class Workers:
                 _log_failure("keeping alive failed", problem)
             await asyncio.sleep(WATCH_EVERY_SECONDS)
 
-    async def _beat(self) -> None:
-        with suppress(RethreadError):  # the next one may be heard
-            await servers.beat(self.db, self._server)
+    async def _say_goodbye(self) -> None:
+        with suppress(RethreadError):  # the next beat may be heard
+            await servers.begin_to_leave(self.db, self._server)
+            self.db.notify(leases.TOPIC)
 
     async def _take_over(self) -> None:
         taken = await servers.take_back(self.db)
@@ -188,8 +190,14 @@ class Workers:
             self.db.notify(ingestions.TOPIC)
 
     @contextmanager
-    def dispatch(self) -> Iterator[Driver | None]:
-        """Hold a driver for a run that is about to be queued; None if others wait, or all work."""
+    def dispatch(self, holder: str) -> Iterator[Driver | None]:
+        """Hold a driver for a run that is about to be queued; None if others wait, or all work.
+
+        None also where another server is the holder of its thread's session.
+        """
+        if holder not in (NO_SERVER, self._server.id):
+            yield None
+            return
         is_held = self._is_queue_empty and self._is_driver_free()
         self._is_queue_empty = is_held  # a run that is not held for waits in the queue
         self._reserved += is_held

@@ -21,6 +21,7 @@ from rethread.contract.runs import (
 )
 from rethread.contract.steps import FunctionCall, Step, calls_of
 from rethread.contract.threads import CreateThread, Thread
+from rethread.contract.tools import CodeInterpreterTool
 from rethread.contract.vector_stores import StoreBody
 from rethread.errors import Conflict, Invalid, NotFound, Raced, ThreadLocked
 from rethread.runs import commands
@@ -29,16 +30,27 @@ from rethread.runs.commands import Asking, Started, interrupt_topic, rest_topic
 from rethread.runs.lifecycle import move
 from rethread.runs.recorder import Recorder
 from rethread.runs.turn import Turn
-from rethread.store import events, leases, messages, runs, steps, threads, vector_stores
+from rethread.store import (
+    events,
+    leases,
+    messages,
+    runs,
+    servers,
+    steps,
+    threads,
+    vector_stores,
+)
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog
 from rethread.store.pages import PageRequest
+from rethread.store.servers import Server
 from tests.fakes import replies
 from tests.fakes.replies import Reply
 from tests.heard import PARIS, ROME, USAGE, feed
 from tests.objects import (
     NOW,
     PROJECT,
+    WEATHER,
     claimed,
     no_more,
     some_id,
@@ -206,10 +218,10 @@ async def test_a_cancellation_that_is_refused_changes_nothing(db: Database) -> N
         await commands.cancel(db, Asking("other", NOW), run.thread_id, run.id, also=no_more)
 
 
-async def waiting_for_outputs(db: Database, *answers: Reply) -> Run:
+async def waiting_for_outputs(db: Database, *answers: Reply, **fields: Any) -> Run:
     """A run in requires_action, after these answers of the model."""
     log = EventLog(db)
-    started = await stored_run(db, log)
+    started = await stored_run(db, log, **fields)
     lease = await claimed(db)
     turn = Turn(started.run, offer=Offer(frozenset({"weather"})))
     fed = feed(turn, *answers)
@@ -303,6 +315,34 @@ async def test_outputs_are_given_all_at_once_and_for_these_calls(
         f"Expected tool outputs for call_ids ['call_1', 'call_2'], got {got}"
     )
     assert (await stored(db, run)).status == "requires_action"
+
+
+async def has_session(db: Database, server: Server, thread_id: str) -> None:
+    """Have the server live, and hold the thread's session."""
+    await servers.join(db, server)
+    sql = "INSERT INTO code_sessions (thread_id, id, server, used_at) VALUES ($1, 's', $2, 0)"
+    await db.write(Statement(sql, thread_id, server.id))
+
+
+async def test_a_run_that_may_run_code_is_left_to_the_server_that_has_its_session(
+    db: Database,
+) -> None:
+    server = Server("server_a", "home_a")
+    tools = [CodeInterpreterTool(), WEATHER]
+    waiting = await waiting_for_outputs(db, replies.tool_calls(PARIS, ROME), tools=tools)
+    await has_session(db, server, waiting.thread_id)
+    await submit(db, waiting, OUTPUTS)
+    thread_ids = [await stored_thread(db) for _ in range(2)]
+    for thread_id, may_run_code in zip(thread_ids, (True, False), strict=True):
+        await has_session(db, server, thread_id)
+        await stored_message(db, thread_id)
+        await stored_run(db, thread_id=thread_id, tools=tools if may_run_code else [])
+    queued = "SELECT thread_id, server, kept_until > {now} FROM work ORDER BY number"
+    assert [(row[0], row[1], bool(row[2])) for row in await db.read(queued)] == [
+        (waiting.thread_id, server.id, True),
+        (thread_ids[0], server.id, True),
+        (thread_ids[1], "", False),
+    ]
 
 
 async def test_of_two_who_submit_at_once_one_does(db: Database) -> None:

@@ -1,10 +1,14 @@
-"""Who drives which run: first come, first served; the urgent first; an old fence writes nothing."""
+"""Who drives which run: first come, first served; the urgent first; an old fence writes nothing.
+
+A run that may run code is left for a moment to the server that has its thread's session.
+"""
 
 import asyncio
 
-from rethread.store import leases
-from rethread.store.database import Database
+from rethread.store import leases, servers
+from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog, Record
+from rethread.store.servers import Server
 from rethread.store.sqlite import Sqlite
 from tests.objects import claimed, stored_run, waiting
 
@@ -107,9 +111,55 @@ async def test_an_old_fence_cannot_append_nor_finish_nor_release(db: Database) -
     assert not await log.append(thread_id, run_id, record(4), fence=new.fence)
 
 
+async def keep(db: Database, run_id: str, *, server: str) -> None:
+    """Queue a run for that server first."""
+    await db.write(leases.enqueuing_kept("thread_a", run_id, server=server))
+
+
+async def claims(db: Database, *servers: str) -> list[str | None]:
+    """Which run each of the servers gets, one after the other."""
+    claimed = [await leases.claim(db, server=server) for server in servers]
+    return [lease and lease.run_id for lease in claimed]
+
+
+async def test_a_run_that_is_kept_for_a_server_holds_up_no_other_run(db: Database) -> None:
+    await keep(db, "run_a", server="server_a")
+    await enqueue(db, "run_b")
+    assert await claims(db, "server_b", "server_b", "server_a") == ["run_b", None, "run_a"]
+
+
+async def test_a_run_is_kept_for_a_server_for_a_moment_only(db: Database) -> None:
+    await keep(db, "run_a", server="server_a")
+    await enqueue(db, "run_b")
+    [(left,)] = await db.read("SELECT kept_until - {now} FROM work WHERE run_id = 'run_a'")
+    assert 0 < left <= leases.KEPT_SECONDS * 1000
+    await db.write(Statement("UPDATE work SET kept_until = kept_until - $1", left))
+    assert await claims(db, "server_b", "server_b") == ["run_a", "run_b"]
+
+
+async def test_a_run_that_is_cancelled_or_given_back_is_kept_no_longer(db: Database) -> None:
+    await keep(db, "run_a", server="server_a")
+    await enqueue(db, "run_a", urgent=True)
+    await keep(db, "run_b", server="server_a")
+    assert await claims(db, "server_b", "server_b") == ["run_a", None]
+    lease = await leases.claim(db, server="server_a")
+    assert lease is not None
+    await leases.release(db, lease)
+    assert await claims(db, "server_b") == ["run_b"]
+
+
+async def test_nothing_is_kept_for_a_server_that_begins_to_stop(db: Database) -> None:
+    server = Server("server_a", "home_a")
+    await servers.join(db, server)
+    await keep(db, "run_a", server="server_a")
+    await servers.begin_to_leave(db, server)
+    assert await claims(db, "server_b") == ["run_a"]
+
+
 async def test_a_claim_costs_the_same_with_many_waiting(sqlite: Sqlite) -> None:
     plan = await sqlite.read(
         "EXPLAIN QUERY PLAN SELECT number FROM work WHERE claimed = 0 AND urgent >= 0 "
+        "AND (kept_until IS NULL OR server = '' OR kept_until <= {now}) "
         "ORDER BY urgent DESC, number LIMIT 1"
     )
     details = " ".join(row[3] for row in plan)

@@ -16,10 +16,12 @@ from rethread.contract.messages import CreateMessage, Message
 from rethread.contract.runs import CreateRun, CreateThreadAndRun, Run, RunOptions, SubmitToolOutputs
 from rethread.contract.steps import FunctionCall, Step, ToolCall, ToolCallsDetails, calls_of
 from rethread.contract.threads import CreateThread, decode_thread
+from rethread.contract.tools import CodeInterpreterTool
 from rethread.errors import Conflict, Invalid, Raced
 from rethread.runs import prompt, searching
 from rethread.runs.lifecycle import NEXT, end_step, move, new_run
-from rethread.store import assistants, leases, messages, runs, steps, threads
+from rethread.store import assistants, code_sessions, leases, messages, runs, steps, threads
+from rethread.store.code_sessions import NO_SERVER
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog, Record, appending, last_number, read_all
 from rethread.store.leases import Lease
@@ -61,8 +63,14 @@ class Driver(NamedTuple):
     drive: Callable[[Lease, StoredRun | None], None]
 
 
-# Holds a driver for a run that is about to be queued; None where the run has to wait its turn.
-Dispatch = Callable[[], AbstractContextManager[Driver | None]]
+# Holds a driver for a run that is about to be queued; None where the run has to wait its turn, or
+# is left to the server that is named, which has the session of its thread.
+Dispatch = Callable[[str], AbstractContextManager[Driver | None]]
+
+
+def no_driver(_: str) -> AbstractContextManager[None]:
+    """Has every run wait its turn."""
+    return nullcontext()
 
 
 def interrupt_topic(run_id: str) -> str:
@@ -84,7 +92,7 @@ async def create(
     *,
     expires_at: int,
     also: Also,
-    dispatch: Dispatch = nullcontext,
+    dispatch: Dispatch = no_driver,
 ) -> Started:
     """A queued run on a thread: NotFound, or ThreadLocked while another holds it."""
     assistant = await _assistant(db, asking.project, asked.assistant_id)
@@ -104,8 +112,10 @@ async def create(
         *_appending(added, run, asking.now),
     ]
     opening = [Event("thread.run.created", run), Event("thread.run.queued", run)]
-    with dispatch() as driver:
-        prepared = _prepared(asking, run, asked, opening, statements, driver)
+    holder = await _holder(db, run)
+    with dispatch(holder) as driver:
+        queued = _queuing(run, driver, holder)
+        prepared = _prepared(asking, run, asked, opening, statements, queued)
         await runs.create(db, asking.project, run, [*prepared.statements, *also(prepared.shown)])
         resources.announce(db, attaching)
         _announce(db, log, prepared.shown, prepared.record, driver, prepared.stored)
@@ -120,7 +130,7 @@ async def create_thread_and_run(
     *,
     expires_at: int,
     also: Also,
-    dispatch: Dispatch = nullcontext,
+    dispatch: Dispatch = no_driver,
 ) -> Started:
     """A new thread with a queued run on it; NotFound without the assistant."""
     assistant = await _assistant(db, asking.project, asked.assistant_id)
@@ -149,8 +159,9 @@ async def create_thread_and_run(
         Event("thread.run.created", run),
         Event("thread.run.queued", run),
     ]
-    with dispatch() as driver:
-        prepared = _prepared(asking, run, asked, opening, statements, driver)
+    with dispatch(NO_SERVER) as driver:
+        queued = _queuing(run, driver, NO_SERVER)
+        prepared = _prepared(asking, run, asked, opening, statements, queued)
         if not await db.write(*prepared.statements, *also(prepared.shown)):
             raise Raced(f"Thread '{thread.id}' was not written.")
         resources.announce(db, bringing)
@@ -187,7 +198,7 @@ async def submit_tool_outputs(
     asked: SubmitToolOutputs,
     *,
     also: Also,
-    dispatch: Dispatch = nullcontext,
+    dispatch: Dispatch = no_driver,
 ) -> Started:
     """The run queued again with its calls' outputs; Conflict in another state, or Invalid."""
     old = await runs.get(db, asking.project, thread_id, run_id)
@@ -205,12 +216,13 @@ async def submit_tool_outputs(
     events = [Event("thread.run.step.completed", step), Event("thread.run.queued", run)]
     record = _record(events, after=last)
     started = Started(run, body, last)
-    with dispatch() as driver:
+    holder = await _holder(db, run)
+    with dispatch(holder) as driver:
         if not await db.write(
             appending(thread_id, run_id, record, fence=None),
             runs.replacing(run, old=old, new=body),
             steps.replacing(step, msgspec.json.encode(step)),
-            _queuing(run, driver),
+            _queuing(run, driver, holder),
             *also(started),
         ):
             raise Raced(f"Run '{run_id}' has moved at the same time.")
@@ -234,7 +246,7 @@ def _prepared(
     asked: RunOptions,
     opening: list[Event],
     statements: Sequence[Statement],
-    driver: Driver | None,
+    queued: Statement,
 ) -> _Prepared:
     body = msgspec.json.encode(run)
     record = _record(opening, after=0)
@@ -248,14 +260,21 @@ def _prepared(
         fingerprint=asking.fingerprint,
     )
     opened = appending(run.thread_id, run.id, record, fence=None)
-    queued = _queuing(run, driver)
     stored = StoredRun(body, additional, record.last)
     return _Prepared(Started(run, body, 0), stored, record, [*statements, adding, opened, queued])
 
 
-def _queuing(run: Run, driver: Driver | None) -> Statement:
+async def _holder(db: Database, run: Run) -> str:
+    """The server that has the session in which the run may run code, if one has."""
+    runs_code = any(isinstance(tool, CodeInterpreterTool) for tool in run.tools)
+    return await code_sessions.holder(db, run.thread_id) if runs_code else NO_SERVER
+
+
+def _queuing(run: Run, driver: Driver | None, holder: str) -> Statement:
     if driver is not None:
         return leases.enqueuing_claimed(run.thread_id, run.id, server=driver.server)
+    if holder != NO_SERVER:
+        return leases.enqueuing_kept(run.thread_id, run.id, server=holder)
     return leases.enqueuing(run.thread_id, run.id)
 
 

@@ -20,6 +20,7 @@ INSERT INTO servers (id, home, seen_at) VALUES ($1, $2, {now})
 ON CONFLICT (id) DO UPDATE SET seen_at = {now}, home = excluded.home
 """
 IS_ALIVE = f"servers.seen_at > {{now}} - {int(SILENCE_SECONDS * 1000)}"
+IS_STAYING = f"servers.home <> servers.id AND {IS_ALIVE}"  # see `Server.leaving`
 OF_THE_DEAD: Final = f"""
 claimed = 1
    AND NOT EXISTS (SELECT 1 FROM servers WHERE servers.id = server AND {IS_ALIVE})
@@ -45,11 +46,12 @@ TAKE_FROM = (
     f"{TAKE_FILES} claimed = 1 AND server = $1 RETURNING file_number",
 )
 GIVE_BACK = (
-    "UPDATE work SET claimed = 0 WHERE claimed = 1 AND server = $1",
+    "UPDATE work SET claimed = 0, kept_until = NULL WHERE server = $1",
     "UPDATE ingestions SET claimed = 0 WHERE claimed = 1 AND server = $1",
 )
+KEEP_NO_MORE = "UPDATE work SET kept_until = NULL WHERE claimed = 0 AND server = $1"
 LEAVE = "DELETE FROM servers WHERE id = $1"
-OTHERS = f"SELECT 1 FROM servers WHERE id <> $1 AND home <> id AND {IS_ALIVE} LIMIT 1"
+OTHERS = f"SELECT 1 FROM servers WHERE id <> $1 AND {IS_STAYING} LIMIT 1"
 URGENT = "SELECT run_id FROM work WHERE claimed = 1 AND urgent = 1 AND server = $1"
 
 
@@ -88,6 +90,11 @@ async def join(db: Database, server: Server) -> Taken:
 async def beat(db: Database, server: Server) -> None:
     """Say that the server is alive."""
     await db.write(Statement(BEAT, *server))
+
+
+async def begin_to_leave(db: Database, server: Server) -> None:
+    """Say that the server stops: what waits for it is anybody's."""
+    await db.write(Statement(BEAT, *server.leaving), Statement(KEEP_NO_MORE, server.id))
 
 
 async def take_back(db: Database) -> Taken:
