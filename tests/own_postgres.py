@@ -6,21 +6,21 @@ The other tests share one; they must not have it taken away under them.
 import asyncio
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import asyncpg
+
+from tests.ports import kept_port
 
 USER: Final = "postgres"
 WAIT_SECONDS: Final = 30.0
@@ -37,12 +37,12 @@ Way = Literal["fast", "immediate", "kill"]
 class OwnPostgres:
     """A server on 127.0.0.1; it keeps its port and its data over restarts."""
 
-    def __init__(self, folder: Path, *settings: str) -> None:
+    def __init__(self, folder: Path, *settings: str, port: int) -> None:
         self._folder = folder / "data"
         self._bin, self._account = _programs(), _account()
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = settings
-        self.port = _free_port()
+        self.port = port
         folder.chmod(0o755)
         self._folder.mkdir(mode=0o700)
         if self._account is not None:
@@ -140,25 +140,13 @@ class OwnPostgres:
 @contextmanager
 def own_postgres(*settings: str) -> Iterator[OwnPostgres]:
     """A server that runs, gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="rethread-own-pg-"))
-    try:
-        server = OwnPostgres(folder, *settings)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop("immediate")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    """One that no outgoing connection gets while the server is stopped."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as free, suppress(OSError):
-            free.bind(("127.0.0.1", port))
-            return port
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="rethread-own-pg-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        server = OwnPostgres(folder, *settings, port=stack.enter_context(kept_port()))
+        stack.callback(server.stop, "immediate")
+        server.start()
+        yield server
 
 
 def _programs() -> Path:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -10,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Final
@@ -18,30 +17,32 @@ from typing import Any, Final
 import asyncpg
 
 from rethread.store.database import FILE_NAME
+from tests.ports import kept_port
 
-LISTENS: Final = re.compile(r"rethread listens on\s+(\S+)")
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 LOG_LINES: Final = 60  # shown where a test fails
 
 
 class ServerProcess:
-    """`rethread serve` on a free port of its own, until it is stopped or killed."""
+    """`rethread serve` on a port that is kept for it, until it is stopped or killed."""
 
     def __init__(
         self,
         data_dir: Path,
         *arguments: str,
+        port: int,
         env: dict[str, str] | None = None,
         database_url: str | None = None,
     ) -> None:
         self.data_dir = data_dir
+        self.port = port
         self.database_url = database_url
         self._arguments = arguments
         self._env = env or {}
         if database_url is not None:
             self._env = {**self._env, "RETHREAD_DATABASE_URL": database_url}
-        self._start(port=0)
+        self._start()
 
     @property
     def url(self) -> str:
@@ -79,7 +80,7 @@ class ServerProcess:
 
     def restart(self) -> None:
         """Start again on the same data and the same port; for after `kill` or `terminate`."""
-        self._start(port=self.port)
+        self._start()
 
     def stop(self) -> None:
         """Have it gone, whatever it is doing; where a test fails, its end is shown."""
@@ -113,7 +114,7 @@ class ServerProcess:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    def _start(self, *, port: int) -> None:
+    def _start(self) -> None:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("RETHREAD_")
         }
@@ -122,7 +123,7 @@ class ServerProcess:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-X", "faulthandler", "-W", "error", "-m", "rethread", "serve"),
-                *("--port", str(port), "--data-dir", str(self.data_dir)),
+                *("--port", str(self.port), "--data-dir", str(self.data_dir)),
                 *self._arguments,
             ],
             stdout=subprocess.PIPE,
@@ -134,12 +135,10 @@ class ServerProcess:
         self._reading = threading.Thread(target=self._read_log, daemon=True)
         self._reading.start()
         try:
-            found = LISTENS.search(self.wait_for_log("rethread listens on"))
+            self.wait_for_log("rethread listens on")
         except AssertionError:
             self.stop()
             raise
-        assert found is not None
-        self.port = int(found.group(1).rsplit(":", 1)[1].split("/")[0])
 
     def _read_log(self) -> None:
         assert self.process.stdout is not None
@@ -167,13 +166,14 @@ async def _ask(url: str, sql: str) -> list[tuple[Any, ...]]:
 def running_server(
     data_dir: Path,
     *arguments: str,
+    port: int | None = None,
     env: dict[str, str] | None = None,
     database_url: str | None = None,
 ) -> Iterator[ServerProcess]:
-    """A server process that is gone afterwards."""
+    """A server process that is gone afterwards; on a port of its own, or on another's."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    server = ServerProcess(data_dir, *arguments, env=env, database_url=database_url)
-    try:
+    with ExitStack() as stack:
+        port = port or stack.enter_context(kept_port())
+        server = ServerProcess(data_dir, *arguments, port=port, env=env, database_url=database_url)
+        stack.callback(server.stop)
         yield server
-    finally:
-        server.stop()

@@ -161,9 +161,9 @@ def test_what_dies_as_soon_as_it_has_come_is_given_up(tmp_path: Path) -> None:
 
 
 def refused(*arguments: str) -> str:
-    """The one line that a start with these arguments ends with."""
+    """The one line that a start with these arguments ends with, and no warning beside it."""
     ended = subprocess.run(
-        [sys.executable, "-m", "rethread", "serve", "--port", "0", *TWO, *arguments],
+        [sys.executable, "-W", "error", "-m", "rethread", "serve", "--port", "0", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -176,14 +176,15 @@ def refused(*arguments: str) -> str:
 
 
 def test_more_than_one_process_on_sqlite_is_refused(tmp_path: Path) -> None:
-    assert "2 workers need PostgreSQL" in refused("--data-dir", str(tmp_path))
+    assert "2 workers need PostgreSQL" in refused("--data-dir", str(tmp_path), *TWO)
 
 
 def test_what_cannot_be_served_is_said_once(postgres_url: str, tmp_path: Path) -> None:
     nobody = "postgresql://postgres@127.0.0.1:1/none"
     arguments = ("--data-dir", str(tmp_path), "--database-timeout-seconds", "0.1")
-    assert "cannot use the database" in refused(*arguments, "--database-url", nobody)
+    assert "cannot use the database" in refused(*arguments, "--database-url", nobody, *TWO)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        line = refused(*arguments, "--database-url", postgres_url, "--port", port)
-    assert re.search(rf"cannot listen on \S+:{port}: ", line)
+        for others in ((), ("--database-url", postgres_url, *TWO)):
+            line = refused(*arguments, "--port", port, *others)
+            assert re.search(rf"cannot listen on \S+:{port}: ", line)

@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -436,18 +436,20 @@ async def _check_closed_to_strangers(settings: Settings, db: Database) -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     """A socket that listens; Misconfigured where that address cannot be had."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except OSError as problem:
-        raise Misconfigured(
-            f"cannot listen on {settings.host}:{settings.port}: {problem.strerror or problem}"
-        ) from problem
-    listening.listen(2048)
+    with ExitStack() as unless_it_listens:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM
+            )[0]
+            listening = unless_it_listens.enter_context(socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(2048)
+        except OSError as problem:
+            raise Misconfigured(
+                f"cannot listen on {settings.host}:{settings.port}: {problem.strerror or problem}"
+            ) from problem
+        unless_it_listens.pop_all()
     listening.setblocking(False)
     return listening
 

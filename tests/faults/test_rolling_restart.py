@@ -156,9 +156,12 @@ def test_a_server_that_begins_where_another_still_finishes_takes_no_run_from_it(
     old = pair.here.server
     ending = begin_to_stop(old)
     assert old.database_url is not None
-    arguments = ("--upstream", pair.here.model.url, "--port", str(old.port))
-    with running_server(tmp_path / "data", *arguments, database_url=old.database_url) as new:
-        assert new.port == old.port
+    with running_server(
+        tmp_path / "data",
+        *("--upstream", pair.here.model.url),
+        port=old.port,
+        database_url=old.database_url,
+    ) as new:
         new.wait_for_log("listening")
         gate.open()
         assert streamed_text(heard_by(listener)) == "One two"

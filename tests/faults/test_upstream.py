@@ -4,7 +4,6 @@ Each fault is heard through the SDK's own event handler: the stream tells it to 
 """
 
 import json
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +26,7 @@ from tests.fakes.replies import (
     tool_calls,
 )
 from tests.faults.scene import WEATHER, Ended, Scene, parsed, post, stock_client, text_of
+from tests.ports import kept_port
 
 ARGUMENTS = ("--upstream-max-attempts", "2", "--stall-timeout-seconds", "1")
 AT_ONCE = {"retry-after-ms": "1"}
@@ -86,9 +86,8 @@ def test_a_call_that_is_given_up_fails_the_run_in_the_servers_words(
 
 
 def test_a_server_that_is_not_there_fails_the_run(start_server: StartServer) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound, and nobody listens
-        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+    with kept_port() as port:  # and nobody listens
+        address = f"127.0.0.1:{port}"
         server = start_server("--upstream", f"http://{address}/v1", *ARGUMENTS)
         with stock_client(server.url) as client:
             assistant = client.beta.assistants.create(model="any", instructions="Be brief.")

@@ -34,6 +34,7 @@ from tests.fakes.replies import (
     text,
     tool_calls,
 )
+from tests.ports import kept_port
 
 ASKED = ChatRequest(model="m", messages=[ChatMessage(role="user", content="Hi")])
 HELLO = ["Hello", " from the model."]
@@ -409,11 +410,11 @@ async def test_attempts_come_to_an_end(server: ModelServer) -> None:
 
 
 async def test_a_server_that_is_not_there_is_named() -> None:
-    async with ModelServer() as server:
-        pass
-    async with connected(server, max_attempts=2) as provider:
-        with pytest.raises(ModelError, match=f"at 127.0.0.1:{server.port} can't be reached"):
-            await read(provider)
+    nowhere = ModelServer()
+    with kept_port() as nowhere.port:
+        async with connected(nowhere, max_attempts=2) as provider:
+            with pytest.raises(ModelError, match=f"at 127.0.0.1:{nowhere.port} can't be reached"):
+                await read(provider)
 
 
 @pytest.mark.parametrize(
