@@ -22,6 +22,7 @@ TokenLimitField = Literal["max_completion_tokens", "max_tokens"]
 OnActiveRun = Literal["reject", "wait", "retry"]
 LogFormat = Literal["text", "json"]
 Embeddings = Literal["none", "upstream", "local"]
+Sandbox = Literal["auto", "bubblewrap", "docker", "podman", "none"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Value = TypeVar("Value")
 
@@ -293,7 +294,7 @@ def _in(group: str) -> Callable[..., Setting]:
 
 _listening, _answering = _in("Listening"), _in("The model server")
 _running, _keeping = _in("Runs"), _in("Data and logs")
-_searching = _in("File search")
+_searching, _coding = _in("File search"), _in("Code interpreter")
 
 
 def _home_data_dir() -> Path:
@@ -506,6 +507,85 @@ class Settings:
             "Memory that reading one file may take; then it fails. Linux only.",
         ),
     ] = 1024
+
+    sandbox: Annotated[
+        Sandbox,
+        _coding(
+            _choice(Sandbox),
+            "What keeps a model's code away from this machine; auto: bubblewrap, if it is there."
+            " none keeps nothing: for code that you would run yourself.",
+        ),
+    ] = "auto"
+    code_runtime: Annotated[
+        Path | None,
+        _coding(
+            _folder(),
+            "Virtual environment whose packages the code can use; it needs ipykernel.",
+            shown="the server's own, with the extra: pip install '.[code]'",
+        ),
+    ] = None
+    code_image: Annotated[
+        str | None,
+        _coding(
+            _text("IMAGE"),
+            "Image for docker and podman; its `python` needs ipykernel.",
+            shown="none",
+        ),
+    ] = None
+    code_session_seconds: Annotated[
+        int,
+        _coding(
+            _whole(1, placeholder="SECONDS"),
+            "How long a thread's session keeps its variables after its last use.",
+        ),
+    ] = 3600
+    code_call_seconds: Annotated[
+        float,
+        _coding(
+            _number("SECONDS", least=1), "Longest run of one piece of code; then it is stopped."
+        ),
+    ] = 60.0
+    code_calls_per_run: Annotated[
+        int, _coding(_whole(1, 1000), "Pieces of code that a model may run before it must answer.")
+    ] = 20
+    code_memory_mib: Annotated[
+        int,
+        _coding(
+            _whole(128, 1024 * 1024, placeholder="MIB"),
+            "Memory of a session; it is ended where its code takes more.",
+        ),
+    ] = 1024
+    code_cpus: Annotated[
+        int, _coding(_whole(1, 1024), "Cores that a session may use, when nobody else needs them.")
+    ] = 1
+    code_processes: Annotated[
+        int, _coding(_whole(32, 65_536), "Processes and threads of a session.")
+    ] = 64
+    code_open_files: Annotated[
+        int, _coding(_whole(128, 65_536), "Files that a process of a session may have open.")
+    ] = 1024
+    code_disk_mib: Annotated[
+        int,
+        _coding(
+            _whole(1, 1024 * 1024, placeholder="MIB"),
+            "What a session's files in /mnt/data may hold together.",
+        ),
+    ] = 1024
+    code_output_kib: Annotated[
+        int,
+        _coding(
+            _whole(1, 1024 * 1024, placeholder="KIB"),
+            "Text that one piece of code may put out; the rest is cut, and the cut marked.",
+        ),
+    ] = 64
+    code_sessions: Annotated[
+        int,
+        _coding(_whole(1, 4096), "Sessions of a server; the one that is idle longest makes room."),
+    ] = 16
+    code_warm: Annotated[
+        int,
+        _coding(_whole(0, 64), "Sessions that are started before anybody needs them."),
+    ] = 1
 
     data_dir: Annotated[
         Path,
