@@ -65,7 +65,7 @@ class File(Struct, frozen=True, kw_only=True):
     created_at: int
     expires_at: int | None = None
     filename: str
-    purpose: Purpose
+    purpose: AnyPurpose
     status: Literal["processed"] = "processed"
     status_details: None = None
 
@@ -81,6 +81,17 @@ class File(Struct, frozen=True, kw_only=True):
             expires_at=None if expires_after is None else now + expires_after,
             filename=filename,
             purpose=check_purpose(purpose),
+        )
+
+    @classmethod
+    def made(cls, *, filename: str, size: int, now: int) -> Self:
+        """A file that code has made."""
+        return cls(
+            id=new_id("file"),
+            bytes=size,
+            created_at=now,
+            filename=filename[:MAX_NAME_CHARACTERS],
+            purpose="assistants_output",
         )
 
 

@@ -27,6 +27,7 @@ UPDATE threads SET body = $4 WHERE id = $1 AND project = $2 AND body = $3 RETURN
 # cleaned away in small writes afterwards.
 DELETE = "DELETE FROM threads WHERE id = $1 AND project = $2 RETURNING active_run_id"
 STOP_DRIVING = "DELETE FROM work WHERE thread_id = $1"
+END_SESSION = "DELETE FROM code_sessions WHERE thread_id = $1"
 UNLABEL = "DELETE FROM thread_metadata WHERE thread_id = $1"
 REMEMBER_TO_PURGE = "INSERT INTO purges (thread_id) VALUES ($1)"
 NUMBER = "SELECT number FROM threads WHERE project = $1 AND id = $2"
@@ -68,6 +69,7 @@ PURGE = tuple(
         ("steps", "run_id, number"),
         ("events", "run_id, first"),
         ("runs", "number"),
+        ("code_files", "path"),
     )
 )
 REMAINS = """
@@ -76,6 +78,7 @@ SELECT 1 WHERE EXISTS (SELECT 1 FROM messages WHERE thread_id = $1)
             OR EXISTS (SELECT 1 FROM events WHERE thread_id = $1)
             OR EXISTS (SELECT 1 FROM runs WHERE thread_id = $1)
             OR EXISTS (SELECT 1 FROM message_texts WHERE thread_id = $1)
+            OR EXISTS (SELECT 1 FROM code_files WHERE thread_id = $1)
 """
 
 
@@ -154,6 +157,7 @@ async def delete(db: Database, project: str, thread_id: str) -> str | None:
     deleted = await db.write(
         Statement(DELETE, thread_id, project),
         Statement(STOP_DRIVING, thread_id),
+        Statement(END_SESSION, thread_id),
         Statement(UNLABEL, thread_id),
         Statement(REMEMBER_TO_PURGE, thread_id),
         bury(project, thread_id, rows[0][0], now=int(db.now())),

@@ -1,0 +1,1 @@
+"""code_interpreter: runs the Python that a model writes, in a session of its thread."""

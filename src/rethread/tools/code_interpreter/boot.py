@@ -1,0 +1,65 @@
+"""What the sandbox's Python runs: an IPython kernel on Unix sockets. Its source is its argument.
+
+Not imported by the server: the runtime may be any virtual environment with ipykernel. The sockets
+are `k-1` (shell), `k-4` (iopub) and some that nobody uses. Nothing is written but in /tmp.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ipykernel.iostream import OutStream
+from ipykernel.kernelapp import IPKernelApp
+from traitlets.config import Config
+
+FLUSH_SECONDS = 0.05  # how long what was printed waits for more
+PIECE_CHARACTERS = 256 * 1024  # of what was printed at once: the server takes in no long messages
+Flushed = tuple[Any, str]
+PORTS = ("shell_port", "control_port", "stdin_port", "iopub_port", "hb_port")
+
+
+def configuration(key: bytes, sockets: str) -> Config:
+    """No colours, no history on the disk, no files of a profile."""
+    config = Config()
+    config.ConnectionFileMixin.transport = "ipc"
+    config.ConnectionFileMixin.ip = f"{sockets}/k"
+    for number, port in enumerate(PORTS, start=1):
+        config.ConnectionFileMixin[port] = number
+    config.IPKernelApp.log_level = 50  # it greets, otherwise
+    config.IPKernelApp.connection_file = f"{sockets}/kernel.json"
+    config.Session.key = key
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.separate_in = ""
+    config.InlineBackend.figure_formats = {"png"}
+    return config
+
+
+def in_pieces(flushed: Callable[[OutStream], Iterator[Flushed]]) -> Callable[..., Any]:
+    """The same texts, none of them long."""
+
+    def flush_buffers(stream: OutStream) -> Iterator[Flushed]:
+        for parent, text in flushed(stream):
+            for start in range(0, len(text), PIECE_CHARACTERS):
+                yield parent, text[start : start + PIECE_CHARACTERS]
+
+    return flush_buffers
+
+
+def main(sockets: str) -> None:
+    """Answer until killed."""
+    key = Path(sockets, "key").read_bytes()
+    OutStream.flush_interval = FLUSH_SECONDS
+    OutStream._flush_buffers = in_pieces(  # type: ignore[method-assign]
+        OutStream._flush_buffers
+    )
+    Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)
+    app = IPKernelApp.instance(config=configuration(key, sockets))
+    app.initialize([])  # type: ignore[no-untyped-call]
+    app.start()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
