@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -34,11 +34,13 @@ class ServerProcess:
         port: int,
         env: dict[str, str] | None = None,
         database_url: str | None = None,
+        before: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir
         self.port = port
         self.database_url = database_url
         self._arguments = arguments
+        self._before = before
         self._env = env or {}
         if database_url is not None:
             self._env = {**self._env, "RETHREAD_DATABASE_URL": database_url}
@@ -122,6 +124,7 @@ class ServerProcess:
         self._lines: Queue[str] = Queue()
         self.process = subprocess.Popen(
             [
+                *self._before,
                 *(sys.executable, "-X", "faulthandler", "-W", "error", "-m", "rethread", "serve"),
                 *("--port", str(self.port), "--data-dir", str(self.data_dir)),
                 *self._arguments,
@@ -169,11 +172,17 @@ def running_server(
     port: int | None = None,
     env: dict[str, str] | None = None,
     database_url: str | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[ServerProcess]:
-    """A server process that is gone afterwards; on a port of its own, or on another's."""
+    """A server process that is gone afterwards; on a port of its own, or on another's.
+
+    `before` is a command that runs it, as another user say, and becomes it.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         port = port or stack.enter_context(kept_port())
-        server = ServerProcess(data_dir, *arguments, port=port, env=env, database_url=database_url)
+        server = ServerProcess(
+            data_dir, *arguments, port=port, env=env, database_url=database_url, before=before
+        )
         stack.callback(server.stop)
         yield server
