@@ -11,6 +11,8 @@ from typing import Final, Protocol
 
 PIECE_BYTES: Final = 1024 * 1024  # no piece that is read is longer
 
+Piece = bytes | memoryview  # of what is written; nobody changes what it shows
+
 
 class Blobs(Protocol):
     """A folder, or a bucket."""
@@ -19,7 +21,7 @@ class Blobs(Protocol):
     def place(self) -> str:
         """Where it is, for people; without a secret."""
 
-    async def write(self, name: str, pieces: AsyncIterator[bytes]) -> None:
+    async def write(self, name: str, pieces: AsyncIterator[Piece]) -> None:
         """Keep the pieces: whole and on disk when this returns, or not there at all.
 
         Unavailable where that cannot be; what the pieces raise is raised.

@@ -24,7 +24,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import S3Store
 
-from rethread.blobs import PIECE_BYTES
+from rethread.blobs import PIECE_BYTES, Piece
 from rethread.blobs.copies import Copies
 from rethread.blobs.folder import write_all
 from rethread.blobs.threads import done_in
@@ -71,7 +71,7 @@ class Bucket:
         except BaseError as problem:
             raise Misconfigured(f"cannot use {self.place} for files: {problem}") from problem
 
-    async def write(self, name: str, pieces: AsyncIterator[bytes]) -> None:
+    async def write(self, name: str, pieces: AsyncIterator[Piece]) -> None:
         """Keep the pieces: whole when this returns, or known not to be."""
         underway: set[asyncio.Task[None]] = set()
         try:
@@ -172,7 +172,7 @@ def bucket_at(url: str, *, endpoint: str | None, copies: Copies) -> Bucket:
     return Bucket(name, prefix.strip("/"), endpoint=endpoint, copies=copies)
 
 
-async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _gathered(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
     """The same in pieces as large as an object."""
     content = bytearray()
     async for piece in pieces:

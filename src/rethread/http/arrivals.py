@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from rethread.blobs import Piece
 from rethread.errors import Invalid, RethreadError, TooLarge
 from rethread.http.codec import duplicate
 from rethread.http.multipart import Form, Part
@@ -28,7 +29,7 @@ Check = Callable[[dict[str, Any]], object]
 class Digest(Protocol):
     """A hash of `hashlib`."""
 
-    def update(self, piece: bytes, /) -> None:
+    def update(self, piece: Piece, /) -> None:
         """Take more in."""
 
 
@@ -88,7 +89,7 @@ async def arriving(
 @asynccontextmanager
 async def storing(
     request: Request,
-    pieces: AsyncGenerator[bytes],
+    pieces: AsyncGenerator[Piece],
     *,
     most_bytes: int,
     digests: Sequence[Digest] = (),
@@ -118,8 +119,8 @@ async def _hold(request: Request, blob: str) -> None:
 
 
 async def _counted(
-    stored: Stored, pieces: AsyncGenerator[bytes], digests: Sequence[Digest], most_bytes: int
-) -> AsyncGenerator[bytes]:
+    stored: Stored, pieces: AsyncGenerator[Piece], digests: Sequence[Digest], most_bytes: int
+) -> AsyncGenerator[Piece]:
     async with aclosing(_ahead(pieces)) as ahead:
         async for piece in ahead:
             stored.size += len(piece)
@@ -134,7 +135,7 @@ async def _counted(
                 await hashed
 
 
-async def _ahead(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def _ahead(pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
     """The same; the next one is read while the last one is at work with."""
     coming = asyncio.ensure_future(anext(pieces, None))
     try:

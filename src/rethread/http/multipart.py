@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from rethread.blobs import PIECE_BYTES
+from rethread.blobs import PIECE_BYTES, Piece
 from rethread.errors import Invalid, shortened
 
 MAX_FIELD_BYTES: Final = 64 * 1024
@@ -40,7 +40,7 @@ class Form:
 
     def __init__(self, body: AsyncIterator[bytes], content_type: str | None) -> None:
         self._body = body
-        self._waiting: deque[Part | bytes | None] = deque()  # None ends a part
+        self._waiting: deque[Part | Piece | None] = deque()  # None ends a part
         self._headers: dict[str, bytes] = {}
         self._field = self._value = b""
         self._parts = 0
@@ -71,21 +71,21 @@ class Form:
                 self._is_within_part = True
                 yield item
 
-    async def pieces(self) -> AsyncGenerator[bytes]:
+    async def pieces(self) -> AsyncGenerator[Piece]:
         """The bytes of the part that has just begun."""
-        gathered: list[bytes] = []
+        gathered: list[Piece] = []
         size = 0
         while self._is_within_part:
             while not self._waiting:
                 await self._read_on()
             item = self._waiting.popleft()
-            if isinstance(item, bytes):
+            if isinstance(item, bytes | memoryview):
                 gathered.append(item)
                 size += len(item)
             else:
                 self._is_within_part = False
-            if gathered and (size >= PIECE_BYTES or not self._is_within_part):
-                yield b"".join(gathered)
+            if gathered and (size >= PIECE_BYTES // 2 or not self._is_within_part):
+                yield gathered[0] if len(gathered) == 1 else b"".join(gathered)
                 gathered, size = [], 0
 
     async def text(self, name: str) -> str:
@@ -132,7 +132,7 @@ class Form:
         self._waiting.append(_part(self._headers.get("content-disposition", b"")))
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
-        self._waiting.append(data[start:end])
+        self._waiting.append(memoryview(data)[start:end])
 
     def _on_part_end(self) -> None:
         self._waiting.append(None)

@@ -7,10 +7,12 @@ with the answer that it was the last.
 import asyncio
 from typing import Final
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rethread.http.codec import error_body
 from rethread.http.deliveries import Deliveries
+from rethread.http.intake import LARGE_BYTES, Intake
 from rethread.http.stopping import Stop
 
 KEEP_ALIVE_SECONDS: Final = 75
@@ -59,6 +61,15 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.stop.has_begun:
             self.cycle.keep_alive = False
+        size = dict(self.headers).get(b"content-length", b"")
+        if size.isdigit() and int(size) >= LARGE_BYTES:
+            intake = Intake(self, int(size), self.cycle.receive)
+            self.cycle.receive = intake.receive  # type: ignore[method-assign, assignment]
+
+    def body_has_ended(self) -> None:
+        """Read the next request; of this one the parser has seen no more than the beginning."""
+        self.parser = HttpRequestParser(self)
+        self.cycle.more_body = False
 
     # uvicorn narrows the base class's transport in the same way.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from rethread.blobs import Piece
 from rethread.contract import check_id, new_id
 from rethread.contract.files import File
 from rethread.contract.uploads import (
@@ -182,7 +183,7 @@ async def _ordered(request: Request, upload: Upload, part_ids: Sequence[str]) ->
     return [there[part_id] for part_id in part_ids]
 
 
-async def _joined(request: Request, parts: Sequence[StoredPart]) -> AsyncGenerator[bytes]:
+async def _joined(request: Request, parts: Sequence[StoredPart]) -> AsyncGenerator[Piece]:
     for part in parts:
         async for piece in request.services.blobs.read(part.blob):
             yield piece
