@@ -20,6 +20,7 @@ from rethread.runs.calls import Offer
 from rethread.runs.lifecycle import move
 from rethread.runs.recorder import Recorder
 from rethread.runs.turn import Turn
+from rethread.runs.writing import Known
 from rethread.store import messages, steps
 from rethread.store.database import Database
 from rethread.store.events import EventLog
@@ -37,7 +38,7 @@ async def left_open(
     started = await stored_run(db, log)
     run = move(started.run, "in_progress", now=NOW)
     recorder = Recorder(log, await claimed(db), last_number=2)
-    turn = Turn(run, offer=Offer(frozenset({"weather"})), cited=cited or {})
+    turn = Turn(run, offer=Offer(frozenset({"weather"})), known=Known(cited or {}))
     for answer in answers:
         recorder.record(feed(turn, answer))
         await recorder.settle()

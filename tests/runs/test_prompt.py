@@ -358,12 +358,17 @@ def test_a_response_format_is_passed_on() -> None:
         assert a_request(a_run(response_format=asked)).response_format == sent
 
 
-def test_a_tool_that_is_not_built_yet_fails_the_run_in_words_unless_it_is_not_used() -> None:
-    with pytest.raises(ModelError, match="cannot run the tool 'code_interpreter'"):
-        prompt.check_supported(a_run(tools=[WEATHER, CodeInterpreterTool()]))
-    prompt.check_supported(a_run(tools=[CodeInterpreterTool()], tool_choice="none"))
-    with pytest.raises(ModelError, match="code_interpreter"):
+def test_code_that_cannot_be_run_fails_the_run_in_words_unless_it_is_not_used() -> None:
+    with pytest.raises(ModelError, match="Install it") as refused:
+        prompt.check_supported(
+            a_run(tools=[WEATHER, CodeInterpreterTool()]), code_refusal="Install it."
+        )
+    assert refused.value.code == "server_error"
+    unused = a_run(tools=[CodeInterpreterTool()], tool_choice="none")
+    prompt.check_supported(unused, code_refusal="Install it.")
+    with pytest.raises(ModelError, match="'code_interpreter', and it does not offer") as refused:
         prompt.check_supported(a_run(tool_choice=CodeInterpreterChoice()))
+    assert refused.value.code == "invalid_prompt"
 
 
 def test_a_choice_of_a_function_that_is_not_offered_is_an_invalid_prompt() -> None:

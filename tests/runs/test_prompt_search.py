@@ -172,7 +172,7 @@ def request(run: Run, *, is_first_turn: bool = True, may_search: bool = True) ->
         additional_instructions=None,
         is_first_turn=is_first_turn,
         completion_tokens_left=None,
-        may_search=may_search,
+        own=prompt.OwnTools(may_search),
     )
 
 

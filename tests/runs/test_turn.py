@@ -20,7 +20,8 @@ from rethread.contract.runs import LastError, RunStatus, Usage
 from rethread.contract.steps import FunctionCall, Step, calls_of
 from rethread.errors import ModelError
 from rethread.runs.calls import Offer
-from rethread.runs.turn import Ending, Turn, merged
+from rethread.runs.merging import merged
+from rethread.runs.turn import Ending, Turn
 from tests.fakes import replies
 from tests.fakes.replies import Call, Reply
 from tests.heard import PARIS, ROME, USAGE, Heard, feed, names

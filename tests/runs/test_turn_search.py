@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 
 from rethread.contract.events import Event
 from rethread.contract.messages import Message, TextPart
-from rethread.contract.steps import FunctionCall, SearchRanking, Step, calls_of, shown
+from rethread.contract.steps import (
+    FileSearchCall,
+    FunctionCall,
+    SearchRanking,
+    Step,
+    calls_of,
+    shown,
+)
 from rethread.runs.calls import Offer
-from rethread.runs.turn import Ending, Turn, merged
+from rethread.runs.merging import merged
+from rethread.runs.turn import Ending, Turn
+from rethread.runs.writing import Known
 from tests.fakes import replies
 from tests.fakes.replies import Call, Reply
 from tests.heard import PARIS, USAGE, Heard, feed, names
@@ -25,7 +34,7 @@ MARKS: Final = {"【3:0†birds.md】": "file-birds", "【3:1†🐦 list.md】"
 
 
 def a_turn(**fields: Any) -> Turn:
-    return Turn(a_run(status="in_progress", **fields), offer=OFFER, cited=MARKS)
+    return Turn(a_run(status="in_progress", **fields), offer=OFFER, known=Known(MARKS))
 
 
 def played(*answers: Reply) -> tuple[list[Event], Ending]:
@@ -34,6 +43,11 @@ def played(*answers: Reply) -> tuple[list[Event], Ending]:
     events = feed(turn, *answers)
     ending = turn.end(usage=turn.usage or USAGE, now=NOW)
     return [*events, *ending.events], ending
+
+
+def searches_of(ending: Ending) -> list[FileSearchCall]:
+    """The searches that are to be made."""
+    return [call for call in ending.ours if isinstance(call, FileSearchCall)]
 
 
 def message_of(events: Sequence[Event]) -> Message:
@@ -49,7 +63,7 @@ def test_a_search_is_announced_once_and_its_words_are_not_streamed() -> None:
     (delta,) = json.loads(msgspec.json.encode(events[-1].payload))["delta"]["step_details"][
         "tool_calls"
     ]
-    (search,) = ending.searches
+    (search,) = searches_of(ending)
     assert delta == {
         "type": "file_search",
         "index": 0,
@@ -68,8 +82,8 @@ def test_a_search_is_announced_once_and_its_words_are_not_streamed() -> None:
 def test_searches_and_functions_of_one_answer_are_told_apart_in_their_order() -> None:
     again = Call("call_t", "file_search", '{"queries": "one text"}')
     events, ending = played(replies.tool_calls(PARIS, SWALLOWS, again))
-    assert [call.file_search.turn for call in ending.searches] == [3, 4]
-    assert ending.searches[1].file_search.queries == ["one text"]
+    assert [call.file_search.turn for call in searches_of(ending)] == [3, 4]
+    assert searches_of(ending)[1].file_search.queries == ["one text"]
     assert [call.id for call in ending.functions] == [PARIS.id]
     heard = Heard(events).calls
     assert [call.type for call in heard] == ["function", "file_search", "file_search"]
@@ -81,13 +95,13 @@ def test_searches_and_functions_of_one_answer_are_told_apart_in_their_order() ->
 def test_a_search_without_words_is_made_and_says_so_instead_of_failing_the_run() -> None:
     for arguments in ("", "{", "[]", '{"queries": 5}', '{"queries": ["", 1, null]}', "{}"):
         _, ending = played(replies.tool_calls(Call("c", "file_search", arguments)))
-        assert ending.searches[0].file_search.queries == []
+        assert searches_of(ending)[0].file_search.queries == []
 
 
 def test_what_a_search_has_found_is_kept_by_a_turn_that_is_abandoned() -> None:
     turn = a_turn()
     feed(turn, replies.tool_calls(SWALLOWS, PARIS))
-    (search,) = turn.end(usage=USAGE, now=NOW).searches
+    (search,) = searches_of(turn.end(usage=USAGE, now=NOW))
     found = msgspec.structs.replace(
         search, file_search=msgspec.structs.replace(search.file_search, has_files=False)
     )

@@ -67,6 +67,11 @@ def stores_of(resources: Resources) -> list[str]:
     return resources.get("file_search", {}).get("vector_store_ids", [])
 
 
+def code_files_of(resources: Resources) -> list[str]:
+    """The files that code may read, of an assistant's, a run's or a thread's resources."""
+    return resources.get("code_interpreter", {}).get("file_ids", [])
+
+
 def _check_stores(asked: FileSearchResources, at: str) -> None:
     for index, store_id in enumerate(asked.vector_store_ids or []):
         check_id(store_id, "vs", param=f"{at}vector_store_ids[{index}]")

@@ -1,9 +1,9 @@
 """Drives one claimed run to its next rest: the run as a list of steps you can read aloud.
 
-    take it up → fill the prompt → call the model ⇄ search → write down how it ended → let go
+    take it up → fill the prompt → call the model ⇄ search, run code → write down how it ended
 
-Whatever interrupts the model call or a search (a cancellation, the run's time being over, a deleted
-thread) ends it at once, also while the model is silent. Nobody else appends to the log meanwhile.
+Whatever interrupts that (a cancellation, the run's time being over, a deleted thread) ends it at
+once, also while the model is silent. Nobody else appends to the log meanwhile.
 """
 
 import asyncio
@@ -30,15 +30,19 @@ from rethread.contract.runs import (
 )
 from rethread.contract.steps import FunctionCall, Step, calls_of, decode_step
 from rethread.errors import ModelError
-from rethread.runs import history, images, open_ends, prompt, searching
+from rethread.runs import coding, history, images, making, open_ends, prompt, searching
+from rethread.runs.calls import Offer
+from rethread.runs.coding import Workbench
 from rethread.runs.commands import interrupt_topic
 from rethread.runs.engine import Engine
 from rethread.runs.held import HeldRun, Interruption
 from rethread.runs.lifecycle import TERMINAL, end_step, move
+from rethread.runs.prompt import OwnTools
 from rethread.runs.recorder import Recorder, Replaced
 from rethread.runs.turn import Ending, Turn, step_event
 from rethread.runs.usage import added, estimated
 from rethread.runs.window import Window, beside_answer
+from rethread.runs.writing import Known
 from rethread.store import leases, runs, steps
 from rethread.store.events import topic
 from rethread.store.leases import Lease
@@ -96,6 +100,8 @@ class Driver:
         self._additional_instructions = additional_instructions
         self._steps: list[Step] = []
         self._turn: Turn | None = None
+        self._workbench: Workbench | None = None
+        self._images: Sequence[str] = ()  # that the next message begins with
         self._spent = Usage()
         self._started = time.monotonic()
         self._first_token_seconds: float | None = None
@@ -172,8 +178,11 @@ class Driver:
         return True
 
     async def _answer(self, filling: Awaitable[Window], wakeup: Wakeup) -> None:
-        """Call the model, and again with what it has searched for, until the run rests."""
-        prompt.check_supported(self._held.run)
+        """Call the model, and again with what its calls have given, until the run rests."""
+        run = self._held.run
+        refusal = await coding.refusal(self._engine.code, run)
+        prompt.check_supported(run, code_refusal=refusal)
+        self._images = making.images_to_show(self._steps)
         if interruption := await self._wait_for_files(wakeup):
             await self._interrupt(interruption)
             return
@@ -193,6 +202,8 @@ class Driver:
 
     async def _filled(self) -> Window:
         run = self._held.run
+        self._workbench = await coding.workbench(self._engine.db, self._engine.code, run)
+        code = self._workbench and self._workbench.definition
         whole = self._engine.context_window(run.model)
         budget = beside_answer(whole, answer_tokens=run.max_completion_tokens)
         if run.max_prompt_tokens is not None:
@@ -201,15 +212,16 @@ class Driver:
             budget_tokens=budget,
             last_messages=run.truncation_strategy.last_messages,
             count=self._engine.count_tokens,
-            fixed=prompt.fixed_texts(run, self._additional_instructions),
+            fixed=prompt.fixed_texts(run, self._additional_instructions, OwnTools(code=code)),
             run_id=run.id,
             search_name=prompt.search_name(run),
+            code_name=prompt.code_name(run) if self._workbench else None,
         )
         await history.fill(self._engine.db, run.thread_id, window)
         return window
 
     async def _call_model(self, window: Window, wakeup: Wakeup) -> bool:
-        """One answer of the model; whether it is to be called again, with what it searched for."""
+        """One answer of the model; whether it is to be called again, with what its calls gave."""
         run = self._held.run
         budget = run.max_completion_tokens
         budget_left = None if budget is None else budget - self._spent.completion_tokens
@@ -221,27 +233,29 @@ class Driver:
         if budget_left is not None and budget_left <= 0:
             await self._end_incomplete("max_completion_tokens", [])
             return False
-        offer = prompt.offer(run, self._steps)
-        turn = self._turn = Turn(run, offer=offer, cited=window.cited)
-        request = self._request(window, budget_left, may_search=offer.search is not None)
+        offer = prompt.offer(run, self._steps, most_code_calls=self._engine.code_calls_per_run)
+        known = Known(window.cited, self._workbench.paths if self._workbench else {})
+        turn = self._turn = Turn(run, offer=offer, known=known, images=self._images)
+        request = self._request(window, budget_left, offer)
         if interruption := await self._held.unless_interrupted(self._stream(request, turn), wakeup):
             await self._interrupt(interruption)
             return False
         ending = self._ended(turn, request)
-        if ending.searches:
-            return await self._search(turn, ending, window, wakeup)
+        if ending.ours:
+            return await self._make_calls(turn, ending, window, wakeup)
         await self._finish(ending)
         return False
 
-    def _request(self, window: Window, budget_left: int | None, *, may_search: bool) -> ChatRequest:
-        run = self._held.run
+    def _request(self, window: Window, budget_left: int | None, offer: Offer) -> ChatRequest:
+        run, code = self._held.run, self._workbench and self._workbench.definition
+        own = OwnTools(offer.search is not None, code if offer.code is not None else None)
         request = prompt.request(
             run,
             window.messages(),
             additional_instructions=self._additional_instructions,
             is_first_turn=not self._has_called_tools,
             completion_tokens_left=budget_left,
-            may_search=may_search,
+            own=own,
         )
         return structs.replace(request, model=self._engine.resolve_model(run.model))
 
@@ -268,10 +282,18 @@ class Driver:
         turn.usage = None  # counted
         return ending
 
-    async def _search(self, turn: Turn, ending: Ending, window: Window, wakeup: Wakeup) -> bool:
-        """Make the answer's searches; False if the run has come to rest, for whatever reason."""
+    async def _make_calls(self, turn: Turn, ending: Ending, window: Window, wakeup: Wakeup) -> bool:
+        """Make the answer's calls; False if the run has come to rest, for whatever reason."""
         self._recorder.record(ending.events)
-        work = self._make_searches(turn, ending, room=window.room_for_passages)
+        work = making.make(
+            self._engine,
+            self._held.run,
+            turn,
+            ending,
+            workbench=self._workbench,
+            room=window.room_for_passages,
+            record=self._recorder.record,
+        )
         if interruption := await self._held.unless_interrupted(work, wakeup):
             await self._interrupt(interruption)
             return False
@@ -284,21 +306,8 @@ class Driver:
             raise Replaced
         self._turn = None
         self._steps.append(step)
+        self._images = [*turn.images, *making.images_of(step)]
         return True
-
-    async def _make_searches(self, turn: Turn, ending: Ending, *, room: int) -> None:
-        for call in ending.searches:
-            found = await searching.answered(
-                self._engine.db,
-                self._engine.search,
-                self._held.run,
-                call,
-                tokens_left=room,
-                count=self._engine.count_tokens,
-                now=self._held.now(),
-            )
-            room -= searching.tokens_of(found, count=self._engine.count_tokens)
-            turn.keep(found)
 
     async def _finish(self, ending: Ending) -> None:
         match ending.kind:

@@ -7,6 +7,7 @@ from rethread.blobs import Blobs
 from rethread.providers import Provider
 from rethread.store.database import Database
 from rethread.store.events import EventLog
+from rethread.tools.code_interpreter.sessions import Sessions
 from rethread.tools.file_search.search import Search
 
 
@@ -23,3 +24,5 @@ class Engine(NamedTuple):
     clock: Callable[[], float]
     search: Search
     file_wait_seconds: float = 60  # for the thread's files, before the model is called
+    code: Sessions | None = None
+    code_calls_per_run: int = 20

@@ -4,22 +4,28 @@ Which messages of the thread go with it is `window.py`'s to say.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET, to_builtins
 
 from rethread.contract.chat import ChatMessage, ChatRequest
 from rethread.contract.runs import Run
-from rethread.contract.steps import FileSearchCall, SearchRanking, Step, calls_of
+from rethread.contract.steps import (
+    CodeInterpreterCall,
+    FileSearchCall,
+    SearchRanking,
+    Step,
+    calls_of,
+)
 from rethread.contract.tools import (
     CodeInterpreterChoice,
-    CodeInterpreterTool,
     FileSearchChoice,
     FunctionChoice,
     FunctionTool,
 )
 from rethread.errors import ModelError
 from rethread.runs.calls import Offer
+from rethread.tools.code_interpreter import tool as code_interpreter
 from rethread.tools.file_search import tool as file_search
 
 # Answers of one run that may search; one that still does not answer is not offered it any more.
@@ -31,9 +37,19 @@ def instructions(run: Run, additional: str | None) -> str:
     return "\n\n".join(text for text in (run.instructions, additional) if text)
 
 
-def fixed_texts(run: Run, additional: str | None) -> list[str]:
+class OwnTools(NamedTuple):
+    """Which of our own tools the model is offered; code_interpreter as it is told of it."""
+
+    may_search: bool = True
+    code: dict[str, Any] | None = None
+
+
+ALL_BUT_CODE: Final = OwnTools()
+
+
+def fixed_texts(run: Run, additional: str | None, own: OwnTools = ALL_BUT_CODE) -> list[str]:
     """The texts of a prompt that are there whatever the thread holds, for counting."""
-    tools = [str(tool["function"]) for tool in _chat_tools(run, may_search=True)]
+    tools = [str(tool["function"]) for tool in _chat_tools(run, own)]
     return [instructions(run, additional), *tools]
 
 
@@ -44,7 +60,7 @@ def request(
     additional_instructions: str | None,
     is_first_turn: bool,
     completion_tokens_left: int | None,
-    may_search: bool = True,
+    own: OwnTools = ALL_BUT_CODE,
 ) -> ChatRequest:
     """The model call that answers the run.
 
@@ -54,7 +70,7 @@ def request(
     """
     told = instructions(run, additional_instructions)
     system = [ChatMessage(role="system", content=told)] if told else []
-    tools = _chat_tools(run, may_search=may_search) or None
+    tools = _chat_tools(run, own) or None
     return ChatRequest(
         model=run.model,
         messages=[*system, *messages],
@@ -79,25 +95,41 @@ def search_name(run: Run) -> str:
     return file_search.name_beside(_function_names(run))
 
 
+def code_name(run: Run) -> str:
+    """What code_interpreter is called in this run, likewise."""
+    return code_interpreter.name_beside(_function_names(run))
+
+
+def runs_code(run: Run) -> bool:
+    """Whether the model may run code."""
+    return run.tool_choice != "none" and code_interpreter.is_declared(run.tools)
+
+
 def searches(run: Run) -> bool:
     """Whether the model may search files."""
     return run.tool_choice != "none" and file_search.declared(run.tools) is not None
 
 
-def offer(run: Run, steps: Sequence[Step] = ()) -> Offer:
+def offer(run: Run, steps: Sequence[Step] = (), *, most_code_calls: int = 0) -> Offer:
     """What the model may call, after these steps of the run."""
     if run.tool_choice == "none":
         return Offer()
-    functions = _function_names(run)
+    offered = Offer(_function_names(run))
+    calls = [call for step in steps for call in calls_of(step)]
+    if code_interpreter.is_declared(run.tools):
+        left = most_code_calls - sum(isinstance(call, CodeInterpreterCall) for call in calls)
+        if left > 0:
+            offered = offered._replace(code=code_name(run), code_calls_left=left)
     tool = file_search.declared(run.tools)
-    made = [[call for call in calls_of(step) if isinstance(call, FileSearchCall)] for step in steps]
-    if tool is None or sum(map(bool, made)) >= MOST_SEARCHING_ANSWERS:
-        return Offer(functions)
+    searching = [any(isinstance(call, FileSearchCall) for call in calls_of(step)) for step in steps]
+    if tool is None or sum(searching) >= MOST_SEARCHING_ANSWERS:
+        return offered
     options = tool.file_search and tool.file_search.ranking_options
     ranking = SearchRanking()
     if options:
         ranking = SearchRanking(options.ranker or ranking.ranker, options.score_threshold)
-    return Offer(functions, search_name(run), ranking, sum(map(len, made)))
+    made = sum(isinstance(call, FileSearchCall) for call in calls)
+    return offered._replace(search=search_name(run), ranking=ranking, searches_before=made)
 
 
 def _function_names(run: Run) -> frozenset[str]:
@@ -115,16 +147,17 @@ def too_long(run: Run, *, window_tokens: int) -> ModelError:
     )
 
 
-def check_supported(run: Run) -> None:
-    """ModelError where the run would use what this version does not have."""
+def check_supported(run: Run, *, code_refusal: str | None = None) -> None:
+    """ModelError where the run would use what it does not offer, or what this server has not."""
     if run.tool_choice == "none":
         return
-    needs_code = any(isinstance(tool, CodeInterpreterTool) for tool in run.tools)
-    if needs_code or isinstance(run.tool_choice, CodeInterpreterChoice):
+    if runs_code(run) and code_refusal is not None:
+        raise ModelError(code_refusal, reason="code_interpreter")
+    if isinstance(run.tool_choice, CodeInterpreterChoice) and not runs_code(run):
         raise ModelError(
-            "This version of rethread cannot run the tool 'code_interpreter' yet. "
-            "Take it off the assistant, or create the run with tool_choice 'none'.",
-            reason="tool not supported",
+            "The run's tool_choice is 'code_interpreter', and it does not offer that tool.",
+            code="invalid_prompt",
+            reason="tool not offered",
         )
     if isinstance(run.tool_choice, FileSearchChoice) and not searches(run):
         raise ModelError(
@@ -148,9 +181,11 @@ def check_supported(run: Run) -> None:
             )
 
 
-def _chat_tools(run: Run, *, may_search: bool) -> list[dict[str, Any]]:
+def _chat_tools(run: Run, own: OwnTools) -> list[dict[str, Any]]:
     tools = [_chat_tool(tool) for tool in function_tools(run)]
-    if may_search and file_search.declared(run.tools):
+    if own.code is not None:
+        tools.append(own.code)
+    if own.may_search and file_search.declared(run.tools):
         tools.append(file_search.definition(search_name(run)))
     return tools
 
@@ -169,6 +204,8 @@ def _tool_choice(run: Run, is_first_turn: bool) -> str | dict[str, Any] | None:
         return None
     if isinstance(run.tool_choice, FileSearchChoice):
         return {"type": "function", "function": {"name": search_name(run)}}
+    if isinstance(run.tool_choice, CodeInterpreterChoice):
+        return {"type": "function", "function": {"name": code_name(run)}}
     choice: str | dict[str, Any] = to_builtins(run.tool_choice)
     return choice
 

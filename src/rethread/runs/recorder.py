@@ -13,7 +13,7 @@ from rethread.contract.events import Event, EventName, render
 from rethread.contract.messages import Message
 from rethread.contract.runs import RunStatus
 from rethread.contract.steps import Step
-from rethread.runs.turn import merged
+from rethread.runs.merging import merged
 from rethread.store import messages, steps
 from rethread.store.database import Statement
 from rethread.store.events import EventLog, Record

@@ -1,38 +1,19 @@
 """One model call: chunks in, events and finished objects out. Pure.
 
-What is called is `calls.py`'s to know, and which marks are citations `citations.py`'s.
+What is called is `calls.py`'s to know, and how a message is shown `writing.py`'s.
 
-The stock SDKs build their snapshots from these events, and crash on some shapes: a message's
-first part has index 0, an id or a name is sent once only, and a finished message has as many
-parts as were streamed. Source: the SDKs' stream handlers, 1.x to 3.x.
+The stock SDKs build their snapshots from these events, and crash on some shapes: an id or a name
+is sent once only, and a call's index is its place. Source: the SDKs' stream handlers, 1.x to 3.x.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from msgspec import UNSET, UnsetType, structs
+from msgspec import structs
 
 from rethread.contract.chat import Chunk, ToolCallDelta
 from rethread.contract.events import Event, EventName
-from rethread.contract.messages import (
-    Annotation,
-    AnnotationDelta,
-    CitationDelta,
-    IncompleteReason,
-    Message,
-    MessageChange,
-    MessageDelta,
-    Part,
-    QuotedCitation,
-    RefusalPart,
-    RefusalPartDelta,
-    TextDelta,
-    TextPart,
-    TextPartDelta,
-    TextValue,
-    as_shown,
-)
+from rethread.contract.messages import IncompleteReason
 from rethread.contract.runs import (
     LastError,
     Run,
@@ -41,10 +22,12 @@ from rethread.contract.runs import (
 )
 from rethread.contract.steps import (
     CallDelta,
+    CodeInterpreterCall,
+    CodeInterpreterCallDelta,
+    CodeInterpreterDelta,
+    CodeOutputDelta,
     FileSearchCall,
     FunctionCall,
-    MessageCreation,
-    MessageCreationDetails,
     Step,
     StepChange,
     StepDelta,
@@ -60,16 +43,15 @@ from rethread.runs.lifecycle import (
     STEP_STATUS,
     end_message,
     end_step,
-    new_message,
     new_step,
 )
 from rethread.runs.usage import counted
-from rethread.tools.file_search.citations import Citations, Piece
+from rethread.runs.writing import NOTHING_KNOWN, Known, Writing
+from rethread.tools.code_interpreter.tool import grown
 
 TurnEnd = Literal["answered", "called_tools", "length", "content_filter"]
 
 NOTHING_OFFERED: Final = Offer()
-LONGEST_JOINED: Final = 16 * 1024  # characters; a listener has to hold what comes as one
 STEP_EVENTS: Final[Mapping[StepStatus, EventName]] = {
     "in_progress": "thread.run.step.in_progress",
     "completed": "thread.run.step.completed",
@@ -92,9 +74,9 @@ class Ending(NamedTuple):
         return [call for call in self._calls if isinstance(call, FunctionCall)]
 
     @property
-    def searches(self) -> list[FileSearchCall]:
-        """The calls that the server makes itself."""
-        return [call for call in self._calls if isinstance(call, FileSearchCall)]
+    def ours(self) -> list[FileSearchCall | CodeInterpreterCall]:
+        """The calls that the server makes itself, in their order."""
+        return [call for call in self._calls if not isinstance(call, FunctionCall)]
 
     @property
     def _calls(self) -> list[ToolCall]:
@@ -104,7 +86,7 @@ class Ending(NamedTuple):
 class Turn:
     """One answer of the model while it is being streamed.
 
-    `cited` are the marks that it may cite, and the files that they stand for.
+    `known` is what it may refer to; `images` are shown at the beginning of its first message.
     """
 
     def __init__(
@@ -112,19 +94,18 @@ class Turn:
         run: Run,
         *,
         offer: Offer = NOTHING_OFFERED,
-        cited: Mapping[str, str] = MappingProxyType({}),
+        known: Known = NOTHING_KNOWN,
+        images: Sequence[str] = (),
     ) -> None:
         self._run = run
         self._offer = offer
-        self._message: Message | None = None
-        self._message_step: Step | None = None
-        self._parts: dict[Literal["text", "refusal"], list[str]] = {}
-        self._citations = Citations(cited)
-        self._annotations: list[Annotation] = []
-        self._length = 0  # of the text so far
+        self._known = known
+        self.images = images  # that no message has shown yet
+        self._message: Writing | None = None
         self._blanks = ""
         self._calls = Calls(offer)
         self._calls_step: Step | None = None
+        self._last_index = 0  # of the call that the newest delta was of
         self._finish_reason: str | None = None
         self.usage: Usage | None = None
         self._written: list[str] = []
@@ -164,7 +145,7 @@ class Turn:
             return self._hand_on_calls(events, usage, now)
         if self._message is None:
             # An answer of nothing is an answer: an empty text, which was streamed as such.
-            self._add_text(self._blanks, events, now)
+            self._add_nothing(events, now)
         self._complete_message(events, usage, now)
         return Ending("answered", events)
 
@@ -172,17 +153,17 @@ class Turn:
         """The events that close what is open, when the run ends in that status meanwhile."""
         events: list[Event] = []
         to = STEP_STATUS[status]
-        if self._message is not None and self._message_step is not None:
-            self._let_go(events)
-            message = end_message(self._so_far(), now=now, cut_by=MESSAGE_REASON[status])
+        if self._message is not None:
+            events += self._message.let_go()
+            message = end_message(self._message.so_far(), now=now, cut_by=MESSAGE_REASON[status])
             events.append(Event("thread.message.incomplete", message))
-            step = end_step(self._message_step, to, now=now, error=error)
+            step = end_step(self._message.step, to, now=now, error=error)
             events.append(step_event(step))
         if self._calls_step is not None:
             details = None if calls_of(self._calls_step) else self._details()
             step = end_step(self._calls_step, to, now=now, error=error, details=details)
             events.append(step_event(step))
-        self._message = self._message_step = self._calls_step = None
+        self._message = self._calls_step = None
         return events
 
     @property
@@ -190,11 +171,34 @@ class Turn:
         """The step that is open for the answer's calls."""
         return self._calls_step
 
-    def keep(self, call: FileSearchCall) -> None:
-        """What a search has found, for the step; it is there even if the turn is abandoned yet."""
+    def keep(self, call: FileSearchCall | CodeInterpreterCall) -> None:
+        """What a call has given, for the step; it is there even if the turn is abandoned yet."""
         assert self._calls_step is not None
         calls = [call if each.id == call.id else each for each in calls_of(self._calls_step)]
         self._calls_step = structs.replace(self._calls_step, step_details=ToolCallsDetails(calls))
+
+    def called(self, call_id: str) -> ToolCall:
+        """A call, with what it has given so far."""
+        assert self._calls_step is not None
+        return next(call for call in calls_of(self._calls_step) if call.id == call_id)
+
+    def put_out(self, call_id: str, output: CodeOutputDelta) -> list[Event]:
+        """More of what comes out of code while it runs: kept for the step, and shown."""
+        assert self._calls_step is not None
+        call = self.called(call_id)
+        assert isinstance(call, CodeInterpreterCall)
+        ran = call.code_interpreter
+        ran = structs.replace(ran, outputs=grown(ran.outputs, output))
+        self.keep(structs.replace(call, code_interpreter=ran))
+        index = [each.id for each in calls_of(self._calls_step)].index(call_id)
+        deltas = [CodeInterpreterDelta(outputs=[output])]
+        if index != self._last_index:
+            # The SDKs take a call's first delta after another's for a new call, and pass over it.
+            deltas.insert(0, CodeInterpreterDelta(input=""))
+        shown = [CodeInterpreterCallDelta(index=index, code_interpreter=each) for each in deltas]
+        events: list[Event] = []
+        self._show_calls(shown, events)
+        return events
 
     def _past_blanks(self, content: str | None) -> str | None:
         """The text to show: where functions are offered, blanks alone wait for what follows.
@@ -209,88 +213,48 @@ class Turn:
         return text
 
     def _add_text(self, text: str, events: list[Event], now: int) -> None:
-        self._begin_message(events, now)
         self._written.append(text)
-        if not text and "text" not in self._parts:
-            self._show("text", "", events)
-        self._cite(self._citations.feed(text), events)
+        events += self._begun(events, now).write(text)
+
+    def _add_nothing(self, events: list[Event], now: int) -> None:
+        """The message of an answer that says nothing: blanks, where there are no images to show."""
+        self._add_text("" if self.images else self._blanks, events, now)
 
     def _add_refusal(self, refusal: str, events: list[Event], now: int) -> None:
-        self._begin_message(events, now)
         self._written.append(refusal)
-        self._show("refusal", refusal, events)
+        events += self._begun(events, now).refuse(refusal)
 
-    def _let_go(self, events: list[Event]) -> None:
-        """Show what was held back, as it might have been the beginning of a mark."""
-        self._cite(self._citations.end(), events)
-
-    def _cite(self, pieces: list[Piece], events: list[Event]) -> None:
-        for text, file_id in pieces:
-            start, self._length = self._length, self._length + len(text)
-            if file_id is None:
-                self._show("text", text, events)
-                continue
-            cited = CitationDelta(
-                index=len(self._annotations),
-                text=text,
-                start_index=start,
-                end_index=self._length,
-                file_citation=QuotedCitation(file_id),
-            )
-            self._annotations.append(as_shown(cited))
-            self._show("text", text, events, [cited])
-
-    def _show(
-        self,
-        kind: Literal["text", "refusal"],
-        text: str,
-        events: list[Event],
-        annotations: list[AnnotationDelta] | UnsetType = UNSET,
-    ) -> None:
-        """More of a part, as a delta; a text's first one has annotations, if only an empty list."""
-        assert self._message is not None
-        if kind not in self._parts:
-            self._parts[kind] = []
-            annotations = annotations or []
-        self._parts[kind].append(text)
-        index = list(self._parts).index(kind)
-        part: TextPartDelta | RefusalPartDelta
-        if kind == "refusal":
-            part = RefusalPartDelta(index, text)
-        else:
-            part = TextPartDelta(index, TextDelta(text, annotations))
-        delta = MessageDelta(id=self._message.id, delta=MessageChange([part]))
-        events.append(Event("thread.message.delta", delta))
-
-    def _begin_message(self, events: list[Event], now: int) -> None:
-        if self._message is not None:
-            return
-        message = self._message = new_message(self._run, now=now)
-        self._parts, self._annotations, self._length = {}, [], 0
-        details = MessageCreationDetails(MessageCreation(message.id))
-        self._message_step = _begun(new_step(self._run, details, now=now), events)
-        events.append(Event("thread.message.created", message))
-        events.append(Event("thread.message.in_progress", message))
+    def _begun(self, events: list[Event], now: int) -> Writing:
+        """The message that is being written; a new one begins with the images."""
+        if self._message is None:
+            self._message = Writing(self._run, self._known, self.images, now=now)
+            self.images = ()
+            events += self._message.begun()
+        return self._message
 
     def _complete_message(self, events: list[Event], usage: Usage | None, now: int) -> None:
-        assert self._message_step is not None
-        self._let_go(events)
-        events.append(Event("thread.message.completed", end_message(self._so_far(), now=now)))
-        step = end_step(self._message_step, "completed", now=now, usage=usage)
+        assert self._message is not None
+        events += self._message.let_go()
+        message = end_message(self._message.so_far(), now=now)
+        events.append(Event("thread.message.completed", message))
+        step = end_step(self._message.step, "completed", now=now, usage=usage)
         events.append(step_event(step))
-        self._message = self._message_step = None
+        self._message = None
 
     def _add_call(self, piece: ToolCallDelta, events: list[Event], now: int) -> None:
         if self._message is not None:
             self._complete_message(events, None, now)
         deltas = self._calls.add(piece)
         if self._calls_step is None:
-            self._calls_step = _begun(new_step(self._run, ToolCallsDetails(), now=now), events)
+            step = self._calls_step = new_step(self._run, ToolCallsDetails(), now=now)
+            events.append(Event("thread.run.step.created", step))
+            events.append(Event("thread.run.step.in_progress", step))
         self._show_calls(deltas, events)
 
-    def _show_calls(self, deltas: list[CallDelta], events: list[Event]) -> None:
+    def _show_calls(self, deltas: Sequence[CallDelta], events: list[Event]) -> None:
         assert self._calls_step is not None
         for each in deltas:
+            self._last_index = each.index
             delta = StepDelta(id=self._calls_step.id, delta=StepChange(ToolCallsDelta([each])))
             events.append(Event("thread.run.step.delta", delta))
 
@@ -311,14 +275,14 @@ class Turn:
         """
         events: list[Event] = []
         if not self._calls and self._message is None:
-            self._add_text(self._blanks, events, now)
-        if self._message is not None and self._message_step is not None:
-            self._let_go(events)
+            self._add_nothing(events, now)
+        if self._message is not None:
+            events += self._message.let_go()
             cut_by: IncompleteReason = "max_tokens" if kind == "length" else kind
-            message = end_message(self._so_far(), now=now, cut_by=cut_by)
+            message = end_message(self._message.so_far(), now=now, cut_by=cut_by)
             events.append(Event("thread.message.incomplete", message))
             spent = None if self._calls else usage
-            step = end_step(self._message_step, "completed", now=now, usage=spent)
+            step = end_step(self._message.step, "completed", now=now, usage=spent)
             events.append(step_event(step))
         if self._calls_step is not None:
             error = LastError("server_error", "The model's answer was cut off in a function call.")
@@ -327,59 +291,13 @@ class Turn:
                 self._calls_step, "failed", now=now, error=error, details=details, usage=usage
             )
             events.append(step_event(step))
-        self._message = self._message_step = self._calls_step = None
+        self._message = self._calls_step = None
         return Ending(kind, events)
-
-    def _so_far(self) -> Message:
-        """The message with what was streamed into it."""
-        assert self._message is not None
-        parts: list[Part] = []
-        for kind, pieces in self._parts.items():
-            text = "".join(pieces)
-            annotated = TextValue(text, list(self._annotations))
-            parts.append(TextPart(annotated) if kind == "text" else RefusalPart(text))
-        return structs.replace(self._message, content=parts)
 
     def _details(self) -> ToolCallsDetails | None:
         return ToolCallsDetails(self._calls.made()) if self._calls else None
 
 
-def merged(events: list[Event]) -> list[Event]:
-    """The same events with neighbouring deltas of one text joined: what waits goes out as one."""
-    joined: list[Event] = []
-    for event in events:
-        if joined and (both := _joined(joined[-1], event)):
-            joined[-1] = both
-        else:
-            joined.append(event)
-    return joined
-
-
-def _joined(earlier: Event, later: Event) -> Event | None:
-    """One delta for two of the same message's text; None where they must stay apart."""
-    first, second = earlier.payload, later.payload
-    if not isinstance(first, MessageDelta) or not isinstance(second, MessageDelta):
-        return None
-    part, more = first.delta.content[0], second.delta.content[0]
-    if not isinstance(part, TextPartDelta) or not isinstance(more, TextPartDelta):
-        return None
-    if first.id != second.id or part.index != more.index:
-        return None
-    if part.text.annotations or more.text.annotations:  # a citation is a delta of its own
-        return None
-    if len(part.text.value) + len(more.text.value) > LONGEST_JOINED:
-        return None
-    text = structs.replace(part.text, value=part.text.value + more.text.value)
-    delta = MessageDelta(id=first.id, delta=MessageChange([TextPartDelta(part.index, text)]))
-    return Event("thread.message.delta", delta)
-
-
 def step_event(step: Step) -> Event:
     """The event that says how a step ended."""
     return Event(STEP_EVENTS[step.status], step)
-
-
-def _begun(step: Step, events: list[Event]) -> Step:
-    events.append(Event("thread.run.step.created", step))
-    events.append(Event("thread.run.step.in_progress", step))
-    return step

@@ -17,8 +17,17 @@ from rethread.contract.messages import (
     Message,
     Part,
     TextPart,
+    TextValue,
 )
-from rethread.contract.steps import FileSearchCall, FunctionCall, Step, ToolCall, calls_of
+from rethread.contract.steps import (
+    CodeInterpreterCall,
+    FileSearchCall,
+    FunctionCall,
+    Step,
+    ToolCall,
+    calls_of,
+)
+from rethread.tools.code_interpreter import tool as code_interpreter
 from rethread.tools.file_search import tool as file_search
 
 MESSAGE_OVERHEAD_TOKENS: Final = 4  # what a chat template adds around a message, about
@@ -28,6 +37,7 @@ LOW_DETAIL_IMAGE_TOKENS: Final = 85
 IMAGE_TOKENS: Final = 765
 ANSWER_SHARE: Final = 8  # one in so many of a window's tokens is left for the answer
 MOST_ANSWER_TOKENS: Final = 4096  # where the run does not say how many
+OWN_IMAGE: Final = "(An image that your code has made.)"  # no server takes one from an assistant
 # The share of the window that the thread's first message may have: it often sets the task.
 FIRST_MESSAGE_SHARE: Final = 0.25
 
@@ -59,12 +69,14 @@ class Window:
         fixed: Sequence[str],
         run_id: str = "",
         search_name: str = file_search.NAME,
+        code_name: str | None = None,
     ) -> None:
         self._left = budget_tokens - sum(count(text) for text in fixed)
         self._room = self._left
         self._messages_left = last_messages
         self._run_id = run_id
         self._search_name = search_name
+        self._code_name = code_name  # None: it is not offered, and what it has done not shown
         self._count = count
         self._items: list[_Item] = []
         self._has_others = False  # an item that is not the run's own
@@ -128,7 +140,7 @@ class Window:
 
     def _message_item(self, message: Message) -> _Item:
         shown = ChatMessage(role=message.role, content=_content(message))
-        tokens = sum(self._part_tokens(part) for part in message.content)
+        tokens = sum(self._part_tokens(part) for part in _shown_parts(message))
         return _Item([shown], tokens + MESSAGE_OVERHEAD_TOKENS)
 
     def _part_tokens(self, part: Part) -> int:
@@ -153,11 +165,20 @@ class Window:
         return _is_shown(item) and (isinstance(item, Message) or bool(self._calls_of(item)))
 
     def _calls_of(self, step: Step) -> list[ToolCall]:
-        """The calls that are shown: what earlier runs have found, their answers say."""
+        """The calls that are shown: what earlier runs have found, their answers say.
+
+        Their code is shown, as its variables are there still.
+        """
         calls = calls_of(step)
         if step.run_id == self._run_id:
             return calls
-        return [call for call in calls if isinstance(call, FunctionCall)]
+        runs_code = self._code_name is not None
+        return [
+            call
+            for call in calls
+            if isinstance(call, FunctionCall)
+            or (runs_code and isinstance(call, CodeInterpreterCall))
+        ]
 
     def _learn_marks(self, item: Message | Step) -> None:
         """Newer ones come first, and so does what the run itself has found."""
@@ -173,17 +194,11 @@ class Window:
                     self.cited.setdefault(annotation.text, annotation.file_citation.file_id)
 
     def _step_item(self, step: Step) -> _Item:
-        asked: list[dict[str, Any]] = []
-        given: list[ChatMessage] = []
-        for call in self._calls_of(step):
-            if isinstance(call, FileSearchCall):
-                made, answer = file_search.shown_call(call, self._search_name)
-            elif isinstance(call, FunctionCall):
-                made, answer = _chat_call(call)
-            else:
-                continue
-            asked.append(made)
-            given.append(answer)
+        shown = [
+            self._shown_call(call, is_own=step.run_id == self._run_id)
+            for call in self._calls_of(step)
+        ]
+        asked, given = [made for made, _ in shown], [answer for _, answer in shown]
         tokens = sum(
             self._tokens(made["function"]["name"])
             + self._tokens(made["function"]["arguments"])
@@ -192,6 +207,18 @@ class Window:
             for made, answer in zip(asked, given, strict=True)
         )
         return _Item([ChatMessage(role="assistant", tool_calls=asked), *given], tokens)
+
+    def _shown_call(self, call: ToolCall, *, is_own: bool) -> tuple[dict[str, Any], ChatMessage]:
+        """A call as the model made it, and what it gave."""
+        match call:
+            case FileSearchCall():
+                return file_search.shown_call(call, self._search_name)
+            case CodeInterpreterCall():
+                name = self._code_name or code_interpreter.NAME
+                most = None if is_own else code_interpreter.MOST_EARLIER_CHARACTERS
+                return code_interpreter.shown_call(call, name, most_characters=most)
+            case FunctionCall():
+                return _chat_call(call)
 
 
 def _is_shown(item: Message | Step) -> bool:
@@ -207,15 +234,26 @@ def _is_empty(message: Message) -> bool:
     return all(isinstance(part, TextPart) and not part.text.value for part in message.content)
 
 
+def _shown_parts(message: Message) -> list[Part]:
+    """A message's parts as the model sees them: an answer's images are words to it."""
+    if message.run_id is None:
+        return message.content
+    return [
+        TextPart(TextValue(OWN_IMAGE)) if isinstance(part, ImageFilePart) else part
+        for part in message.content
+    ]
+
+
 def _content(message: Message) -> str | list[dict[str, Any]]:
     """A message's content: plain text where it can be, as every server takes that."""
+    parts = _shown_parts(message)
     texts = [
         part.text.value if isinstance(part, TextPart) else getattr(part, "refusal", None)
-        for part in message.content
+        for part in parts
     ]
     if None not in texts:
         return "\n".join(text for text in texts if text)
-    return [_chat_part(part) for part in message.content]
+    return [_chat_part(part) for part in parts]
 
 
 def _chat_part(part: Part) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rethread.tools.file_search.citations import Citations, Piece
+from rethread.tools.annotating import Annotating, Piece
+from rethread.tools.file_search.citations import Citations
 
 FILES = {"【0:0†a.md】": "file-a", "【0:1†b (1).md】": "file-b", "【10:0†a.md】": "file-a"}
 # As models vary them.
@@ -19,7 +20,7 @@ TEXTS = st.lists(
 
 def read(*pieces: str) -> list[Piece]:
     """What a text in these pieces is found to be, neighbouring text as one."""
-    citations = Citations(FILES)
+    citations = Annotating(Citations(FILES))
     found = [piece for text in pieces for piece in citations.feed(text)] + citations.end()
     joined: list[Piece] = []
     for piece in found:
@@ -49,20 +50,21 @@ def test_nothing_is_lost_and_each_mark_is_found(text: str) -> None:
 
 
 def test_text_is_held_back_only_while_it_may_become_a_mark() -> None:
-    citations = Citations(FILES)
+    citations = Annotating(Citations(FILES))
     assert citations.feed("See ") == [Piece("See ")]
     assert citations.feed("it【0:") == [Piece("it")]
     assert citations.feed("1†b") == []
     assert "".join(piece.text for piece in citations.feed("\n")) == "【0:1†b\n"
     assert citations.feed("【1") == []
     assert "".join(piece.text for piece in citations.feed("1")) == "【11"
-    assert citations.feed("【0:7") == [Piece("【"), Piece("0:7")]
+    assert citations.feed("【0:7") == [Piece("【0:7")]
     assert citations.feed("【10:0†a.md】!") == [Piece("【10:0†a.md】", "file-a"), Piece("!")]
     assert citations.feed("【0") == []
     assert citations.end() == [Piece("【0")]
 
 
 def test_the_numbers_count_where_the_name_is_another() -> None:
-    of_two_runs = Citations({"【0:0†new.md】": "file-new", "【0:0†old.md】": "file-old"})
+    files = {"【0:0†new.md】": "file-new", "【0:0†old.md】": "file-old"}
+    of_two_runs = Annotating(Citations(files))
     found = of_two_runs.feed("【0:0†old.md】【0:0†source】【0:0】")
     assert [piece.file_id for piece in found] == ["file-old", "file-new", "file-new"]

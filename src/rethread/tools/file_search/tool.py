@@ -15,6 +15,7 @@ from msgspec import structs
 from rethread.contract.chat import ChatMessage
 from rethread.contract.steps import FileSearch, FileSearchCall, FileSearchResult, ResultText
 from rethread.contract.tools import FileSearchTool, Tool
+from rethread.tools.names import free_name
 
 NAME: Final = "file_search"
 DEFAULT_RESULTS: Final = 20
@@ -55,11 +56,7 @@ BREAKS_MARKS: Final = re.compile(r"[【】†\x00-\x1f\x7f\u2028\u2029]")
 
 def name_beside(functions: frozenset[str]) -> str:
     """What the tool is called beside the client's own functions."""
-    name, count = NAME, 1
-    while name in functions:
-        count += 1
-        name = f"{NAME}_{count}"
-    return name
+    return free_name(NAME, functions)
 
 
 def definition(name: str) -> dict[str, Any]:
