@@ -16,7 +16,6 @@ from rethread.contract.messages import CreateMessage, Message
 from rethread.contract.runs import CreateRun, CreateThreadAndRun, Run, RunOptions, SubmitToolOutputs
 from rethread.contract.steps import FunctionCall, Step, ToolCall, ToolCallsDetails, calls_of
 from rethread.contract.threads import CreateThread, decode_thread
-from rethread.contract.tools import CodeInterpreterTool
 from rethread.errors import Conflict, Invalid, Raced
 from rethread.runs import prompt, searching
 from rethread.runs.lifecycle import NEXT, end_step, move, new_run
@@ -266,8 +265,7 @@ def _prepared(
 
 async def _holder(db: Database, run: Run) -> str:
     """The server that has the session in which the run may run code, if one has."""
-    runs_code = any(isinstance(tool, CodeInterpreterTool) for tool in run.tools)
-    return await code_sessions.holder(db, run.thread_id) if runs_code else NO_SERVER
+    return await code_sessions.holder(db, run.thread_id) if prompt.runs_code(run) else NO_SERVER
 
 
 def _queuing(run: Run, driver: Driver | None, holder: str) -> Statement:
