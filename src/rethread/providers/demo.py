@@ -23,7 +23,7 @@ from rethread.contract.chat import (
     ToolCallDelta,
 )
 from rethread.errors import ModelError
-from rethread.providers import demo_citing
+from rethread.providers import demo_citing, demo_coding
 from rethread.providers.json_schema_example import example
 
 MODEL: Final = "demo"
@@ -124,13 +124,10 @@ def _words(message: ChatMessage) -> str:
 def _functions_to_call(request: ChatRequest, conversation: _Conversation) -> list[str]:
     """The functions that are asked for and have not been called since the last user message.
 
-    A search in files is always asked for.
+    A search in files is always asked for, and code where some is fenced.
     """
     offered = list(_functions(request))
-    searching = demo_citing.searches(_functions(request))
-    mentioned = [
-        name for name in offered if name in searching or _mentions(conversation.said, name)
-    ]
+    mentioned = [name for name in offered if _is_asked_for(request, conversation.said, name)]
     match request.tool_choice:
         case "none":
             wanted = []
@@ -143,6 +140,13 @@ def _functions_to_call(request: ChatRequest, conversation: _Conversation) -> lis
             wanted = mentioned
     fresh = [name for name in wanted if name not in conversation.called]
     return fresh[:1] if request.parallel_tool_calls is False else fresh
+
+
+def _is_asked_for(request: ChatRequest, said: str, name: str) -> bool:
+    functions = _functions(request)
+    if name in demo_coding.runners(functions):
+        return bool(demo_coding.fenced(said))
+    return name in demo_citing.searches(functions) or _mentions(said, name)
 
 
 def _functions(request: ChatRequest) -> dict[str, Any]:
@@ -184,6 +188,8 @@ def _call_delta(call: ToolCallDelta) -> Delta:
 def _arguments(schema: Any, said: str) -> dict[str, Any]:
     if demo_citing.is_search(schema):
         return demo_citing.asked(said)
+    if demo_coding.is_code(schema):
+        return demo_coding.asked(said)
     made = _example(schema, said)
     return made if isinstance(made, dict) else {}
 
@@ -208,7 +214,7 @@ def _text(request: ChatRequest, conversation: _Conversation) -> str:
         case {"type": "json_object" | "json_schema"}:
             return _json(_json_object(conversation))
         case _:
-            return " ".join(_sentences(conversation))
+            return " ".join(_sentences(request, conversation))
 
 
 def _json_object(conversation: _Conversation) -> dict[str, Any]:
@@ -219,17 +225,27 @@ def _json_object(conversation: _Conversation) -> dict[str, Any]:
     }
 
 
-def _sentences(conversation: _Conversation) -> list[str]:
+def _sentences(request: ChatRequest, conversation: _Conversation) -> list[str]:
+    runners = demo_coding.runners(_functions(request))
     sentences = [
-        demo_citing.answer(output, conversation.said) or f"{name} answered: «{_quote(output)}»."
+        _told(name, output, conversation.said, is_code=name in runners)
         for name, output in conversation.outputs
     ]
     if not sentences:
         sentences = [WHO, f"You said: «{_quote(conversation.said)}»."]
+        if runners:
+            sentences.append(demo_coding.HOW_TO)
     if conversation.image_count:
         images = "image" if conversation.image_count == 1 else "images"
         sentences.append(f"I saw {conversation.image_count} {images}.")
     return [*sentences, HOW_TO_LEAVE]
+
+
+def _told(name: str, output: str, said: str, *, is_code: bool) -> str:
+    """What a function gave, in words."""
+    if is_code:
+        return demo_coding.answer(output)
+    return demo_citing.answer(output, said) or f"{name} answered: «{_quote(output)}»."
 
 
 def _quote(text: str) -> str:
