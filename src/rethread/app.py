@@ -51,6 +51,9 @@ from rethread.store.folder import held
 from rethread.store.keys import CreatedKey, KeyInfo
 from rethread.store.servers import Server as Process
 from rethread.supervisor import supervise
+from rethread.tools.code_interpreter.sandbox import Limits, Sandbox
+from rethread.tools.code_interpreter.sandbox.choosing import find_sandbox
+from rethread.tools.code_interpreter.sessions import Sessions, Terms
 from rethread.tools.file_search.embedding import Placed
 from rethread.tools.file_search.ingest import Library
 from rethread.tools.file_search.ingesting import Ingesting
@@ -184,7 +187,9 @@ async def _serve(
         stack.push_async_callback(library.reader.aclose)
         search = Search(db, embedder, cache_bytes=settings.vector_cache_mib * 1024 * 1024)
         place = _place(listening, index)
-        workers = _workers(settings, library, log, provider, search, place)
+        sessions = _sessions(settings, db, blobs, place)
+        stack.push_async_callback(sessions.close)
+        workers = _workers(settings, library, log, provider, search, sessions, place)
         deliveries, stop = Deliveries(), Stop()
         guard = Guard(
             _services(settings, library, log, provider, search, workers.dispatch, stop),
@@ -205,6 +210,7 @@ async def _serve(
             await _greet(settings, listening, db)
         fields = {"seconds": round(time.monotonic() - started, 3)}
         logger.info("listening", extra={"fields": fields})
+        sessions.start()
         probing = asyncio.create_task(_probe(settings, provider, library))
         stack.callback(probing.cancel)
         await server.serve(sockets=[listening])
@@ -302,6 +308,7 @@ def _workers(
     log: EventLog,
     provider: Provider,
     search: Search,
+    sessions: Sessions,
     server: Process,
 ) -> Workers:
     db = library.db
@@ -316,6 +323,8 @@ def _workers(
         clock=db.now,
         search=search,
         file_wait_seconds=settings.file_wait_seconds,
+        code=sessions,
+        code_calls_per_run=settings.code_calls_per_run,
     )
     most = settings.ingestion_processes * FILES_A_PROCESS
     return Workers(
@@ -325,6 +334,30 @@ def _workers(
         max_concurrent_runs=settings.max_concurrent_runs,
         event_retention_seconds=settings.event_retention_hours * 3600,
     )
+
+
+def _sessions(settings: Settings, db: Database, blobs: Blobs, server: Process) -> Sessions:
+    async def find() -> Sandbox:
+        return await find_sandbox(
+            settings.sandbox, runtime=settings.code_runtime, image=settings.code_image
+        )
+
+    limits = Limits(
+        memory_bytes=settings.code_memory_mib * 1024 * 1024,
+        processes=settings.code_processes,
+        open_files=settings.code_open_files,
+        disk_bytes=settings.code_disk_mib * 1024 * 1024,
+        cpus=settings.code_cpus,
+    )
+    terms = Terms(
+        limits,
+        call_seconds=settings.code_call_seconds,
+        output_characters=settings.code_output_kib * 1024,
+        idle_seconds=settings.code_session_seconds,
+        sessions=settings.code_sessions,
+        warm=settings.code_warm,
+    )
+    return Sessions(db, blobs, find, terms, server=server.id)
 
 
 def _services(

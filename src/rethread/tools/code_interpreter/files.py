@@ -95,7 +95,7 @@ class Folder:
 
     def put_back(self, path: str, source: Path) -> Look:
         """A copy of what the code has made, at its path, for the code to go on with; or OSError."""
-        *folders, name = path.split("/")
+        *folders, name = _names(path)
         with self._inside(folders, make=True) as handle:
             return self._put(handle, name, source, mode=MADE_MODE)
 
@@ -124,8 +124,8 @@ class Folder:
     @contextmanager
     def reading(self, path: str) -> Iterator["Reading"]:
         """The regular file of that path, to be read; NotThere if it is none any more."""
-        *folders, name = path.split("/")
         try:
+            *folders, name = _names(path)
             with self._inside(folders) as folder:
                 handle = os.open(name, READ, dir_fd=folder)
         except OSError as problem:
@@ -203,6 +203,13 @@ def is_fit(path: str) -> bool:
 def changed(seen: Mapping[str, Look], known: Mapping[str, Look]) -> list[str]:
     """The paths of what is new or looks another way, in their order."""
     return sorted(path for path, look in seen.items() if known.get(path) != look)
+
+
+def _names(path: str) -> list[str]:
+    names = path.split("/")
+    if not set(names).isdisjoint({"", ".", ".."}):
+        raise FileNotFoundError(path)
+    return names
 
 
 def _look(there: os.stat_result) -> Look:

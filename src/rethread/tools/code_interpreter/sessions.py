@@ -87,7 +87,7 @@ class Sessions:
             return ""
         return sandbox.offers
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Have kernels wait for the first calls; they come up in their own time."""
         if self._terms.warm:
             self._warming_up = asyncio.create_task(self._warm_up())

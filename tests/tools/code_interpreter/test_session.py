@@ -1,0 +1,67 @@
+"""Code is stopped at its limits, and its session goes on, or is said to be over."""
+
+import asyncio
+
+import pytest
+
+from rethread.tools.code_interpreter import session
+from rethread.tools.code_interpreter.session import Ended
+from tests.tools.code_interpreter.conftest import Bench
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+
+
+async def test_code_past_its_time_is_interrupted_and_its_variables_stay(bench: Bench) -> None:
+    assert await bench.run("x = 5\nwhile True: pass", seconds=0.3) == Ended("time", is_over=False)
+    assert await bench.run("x") == Ended(None, is_over=False)
+    assert bench.text == "5"
+
+
+async def test_code_that_ignores_interrupts_is_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "HEED_SECONDS", 0.2)
+    ended = await bench.run(f"{DEAF}while True: pass", seconds=0.3)
+    assert ended == Ended("time", is_over=True)
+    assert (await bench.session()).is_over is False
+
+
+@pytest.mark.parametrize(
+    "code", ["import os; os._exit(3)", "import os; os.abort()", "import os; os.kill(0, 9)"]
+)
+async def test_a_kernel_that_dies_says_nothing_more_than_that(bench: Bench, code: str) -> None:
+    assert await bench.run(f"print('before', flush=True)\n{code}") == Ended("exit", is_over=True)
+    assert bench.text == "before\n"
+
+
+async def test_code_that_never_stops_printing_is_stopped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "MOST_BYTES", 1_000_000)
+    ended = await bench.run("while True: print('x' * 1000)")
+    assert ended == Ended("output", is_over=False)
+    assert len(bench.text) <= 1_000_000
+    assert (await bench.run("print('on')")).stop is None
+    assert bench.text == "on\n"
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_code_whose_run_is_cancelled_has_ended_within_a_second(
+    bench: Bench, deaf: bool
+) -> None:
+    session = await bench.session()
+    has_begun = asyncio.Event()
+    running = asyncio.create_task(
+        bench.run(
+            f"{DEAF if deaf else ''}print('going', flush=True)\nwhile True: pass",
+            on_text=lambda _: has_begun.set(),
+        )
+    )
+    await has_begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(1.5):
+            await running
+    assert session.is_over == deaf
