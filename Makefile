@@ -1,18 +1,18 @@
-# make run ARGS="--port 9000 --upstream ollama"
+# make run ARGS="--port 9000 --upstream ollama" EXTRAS=code
 .DEFAULT_GOAL := help
 .PHONY: help run setup install test sdks check bench crash clean
 
 help: ## this list
 	@grep -E '^[a-z].*: .*## ' Makefile | sed -e 's/:.*## /\t/' | expand -t 20
 
-run: ## set up and start the server (ARGS: flags of `rethread serve`)
-	@scripts/run $(ARGS)
+run: ## set up and start the server (ARGS: flags of `rethread serve`; EXTRAS: code, s3, embeddings)
+	@EXTRAS="$(EXTRAS)" scripts/run $(ARGS)
 
 setup: ## everything for working on rethread, in .venv
 	@scripts/setup dev
 
 install: ## the server alone, in .venv
-	@scripts/setup core
+	@EXTRAS="$(EXTRAS)" scripts/setup core
 
 test: ## set up and run the whole test suite (ARGS: arguments of pytest)
 	@scripts/test $(ARGS)
