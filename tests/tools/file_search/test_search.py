@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from rethread.contract.filters import And, Eq, Filter, Gt, Gte, In, Lt, Lte, Ne, Nin, Or
 from rethread.errors import Conflict, NotFound
 from rethread.store import chunk_lists, near_postgres, near_sqlite
+from rethread.store.chunk_words import names
 from rethread.store.database import Database, Statement
-from rethread.tools.file_search import finding
+from rethread.tools.file_search import word_lists
 from rethread.tools.file_search.search import HybridSearch, Passage, Search
 from tests.tools.file_search.stores import NOW, PROJECT, WordEmbedder, new_file, new_store
 
@@ -59,8 +61,8 @@ async def test_a_query_of_frequent_words_is_not_read_to_its_end_but_its_rare_one
     for n in range(10):
         await new_file(db, "vs_a", f"file-{n}", " ".join(frequent))
     await new_file(db, "vs_a", "file-rare", f"{frequent[0]} platypus")
-    monkeypatch.setattr(finding, "SHORT_LIST", 2)
-    monkeypatch.setattr(finding, "MOST_NUMBERS", 25)
+    monkeypatch.setattr(word_lists, "SHORT_LIST", 2)
+    monkeypatch.setattr(word_lists, "MOST_NUMBERS", 25)
     read, lists = 0, chunk_lists.lists
 
     async def counted(*asked: Any, **options: Any) -> Any:
@@ -81,11 +83,39 @@ async def test_a_word_that_is_too_frequent_to_be_read_says_next_to_nothing(
     for n in range(10):
         await new_file(db, "vs_a", f"file-{n}", "the others")
     await new_file(db, "vs_a", "file-rare", "the platypus")
-    monkeypatch.setattr(finding, "SHORT_LIST", 2)
-    monkeypatch.setattr(finding, "LONGEST_LIST", 5)
+    monkeypatch.setattr(word_lists, "SHORT_LIST", 2)
+    monkeypatch.setattr(word_lists, "LONGEST_LIST", 5)
     [hit] = await passages(Search(db, None), "the platypus")
     assert hit.file_id == "file-rare"
     assert hit.score > 0.6
+
+
+async def test_a_word_that_was_too_frequent_is_looked_at_again_only_from_time_to_time(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await new_store(db, "vs_a")
+    for n in range(10):
+        await new_file(db, "vs_a", f"file-{n}", "the others")
+    await new_file(db, "vs_a", "file-rare", "the platypus")
+    monkeypatch.setattr(word_lists, "SHORT_LIST", 2)
+    monkeypatch.setattr(word_lists, "LONGEST_LIST", 5)
+    monkeypatch.setattr(word_lists, "BELIEVED", 2)
+    [frequent] = names("vs_a", ["the"])
+    asked, lists = 0, chunk_lists.lists
+
+    async def counted(db: Database, wanted: Sequence[str], **options: Any) -> Any:
+        nonlocal asked
+        asked += frequent in wanted
+        return await lists(db, wanted, **options)
+
+    monkeypatch.setattr(chunk_lists, "lists", counted)
+    search = Search(db, None)
+    seen = []
+    for _ in range(4):
+        assert await found(search, "the platypus") == ["file-rare"]
+        seen.append(asked)
+    # That it is not short, and that it is too long; and nothing, as long as that is believed.
+    assert seen == [2, 2, 2, 4]
 
 
 async def test_a_passage_says_where_it_is_from(db: Database) -> None:

@@ -96,6 +96,8 @@ def fused(parts: Sequence[tuple[Hits, float]]) -> Hits:
 
 def best_of_each(parts: Sequence[Hits]) -> Hits:
     """All chunks, each with the best score that it has anywhere."""
+    if len(parts) == 1:
+        return parts[0]
     numbers = np.unique(np.concatenate([hits.numbers for hits in parts]))
     scores = np.zeros(len(numbers))
     for hits in parts:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rethread.store.near import Index
     from rethread.tools.file_search.finding import Weights
     from rethread.tools.file_search.ranking import Hits
+    from rethread.tools.file_search.word_lists import WordLists
 
 Ranker = Literal["auto", "none", "default-2024-11-15", "default_2024_08_21"]
 
@@ -62,6 +63,7 @@ class Search:
         self._embedder = embedder
         self._cache_bytes = cache_bytes
         self._index: Index | None = None
+        self._lists: WordLists | None = None
 
     async def search(
         self,
@@ -117,8 +119,15 @@ class Search:
         if self._embedder is not None and weights.vectors > 0:
             vectors = await _embedded(self._embedder, queries)
         return await finding.find(
-            self._db, self._near(), files, queries, vectors, weights=weights, limit=limit
+            self._words(), self._near(), files, queries, vectors, weights=weights, limit=limit
         )
+
+    def _words(self) -> "WordLists":
+        if self._lists is None:
+            from rethread.tools.file_search.word_lists import WordLists  # noqa: PLC0415 - as above
+
+            self._lists = WordLists(self._db)
+        return self._lists
 
     def _near(self) -> "Index | None":
         """How vectors are searched here, if they are."""
