@@ -214,7 +214,10 @@ def _text(request: ChatRequest, conversation: _Conversation) -> str:
         case {"type": "json_object" | "json_schema"}:
             return _json(_json_object(conversation))
         case _:
-            return " ".join(_sentences(request, conversation))
+            sentences = _sentences(request, conversation)
+            return "".join(
+                each if each.endswith("\n") else f"{each} " for each in sentences
+            ).rstrip()
 
 
 def _json_object(conversation: _Conversation) -> dict[str, Any]:

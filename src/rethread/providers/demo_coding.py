@@ -52,7 +52,5 @@ def answer(output: str) -> str:
     links = LINKS.findall(" ".join(WRITTEN.findall(output)))
     told = WRITTEN.sub("", output).strip()
     quote = told if len(told) <= LONGEST_QUOTE else told[:LONGEST_QUOTE] + "…"
-    sentences = [f"I ran your code, and this came out:\n\n```\n{quote}\n```\n\n"]
-    if links:
-        sentences.append(f"It wrote {', '.join(links)}.")
-    return "".join(sentences)
+    said = f"I ran your code, and this came out:\n\n```\n{quote}\n```\n\n"
+    return f"{said}It wrote {', '.join(links)}." if links else said
