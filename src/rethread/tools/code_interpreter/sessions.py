@@ -80,12 +80,14 @@ class Sessions:
         return None
 
     async def offers(self) -> str:
-        """What the code has to work with; nothing where there is no sandbox."""
+        """What the code has to work with, in sentences; nothing where there is no sandbox."""
         try:
             sandbox, _ = await self._opened()
         except NoSandbox:
             return ""
-        return sandbox.offers
+        seconds, memory = self._terms.call_seconds, self._terms.limits.memory_bytes // MIB
+        limits = f"A call may take {seconds:g} seconds, and all {memory} MB of memory."
+        return f"{sandbox.offers}. {limits}"
 
     def start(self) -> None:
         """Have kernels wait for the first calls; they come up in their own time."""
