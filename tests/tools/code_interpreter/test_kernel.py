@@ -118,11 +118,11 @@ async def test_what_is_no_output_of_the_call_is_passed_over(
             texts.append(event.text)
 
     async with fake_sockets(tmp_path, "shell", "iopub") as taken:
-        channels = [
-            await Channel.opened(tmp_path / name, kind)
-            for name, kind in (("shell", "DEALER"), ("iopub", "SUB"))
-        ]
-        kernel = Kernel(*channels, b"key")
+        ends = (
+            await Channel.opened(tmp_path / "shell", "DEALER"),
+            await Channel.opened(tmp_path / "iopub", "SUB"),
+        )
+        kernel = Kernel(*ends, b"key")
         running = asyncio.create_task(kernel.execute("", take))
         shell, iopub = taken("shell"), taken("iopub")
         sent = await shell.reader.readuntil(b'"msg_id":"')

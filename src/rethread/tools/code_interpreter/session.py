@@ -67,7 +67,7 @@ class Session:
     @classmethod
     async def started(cls, sandbox: Sandbox, limits: Limits) -> Self:
         """A new one; StartFailed where it does not come up."""
-        place = await asyncio.to_thread(sandbox.new_place)
+        place = sandbox.new_place()
         try:
             box = await _started(sandbox, place, limits)
         except BaseException:
@@ -177,7 +177,7 @@ class _Flood:
 
 async def _started(sandbox: Sandbox, place: Place, limits: Limits) -> tuple[Box, Kernel]:
     key = secrets.token_hex(32)
-    await asyncio.to_thread(hand_in, place, "key", key.encode("ascii"))
+    hand_in(place, "key", key.encode("ascii"))
     command = Command(("-c", _boot(), SOCKETS), ENVIRONMENT)
     box = await sandbox.start(place, command, limits)
     coming = asyncio.create_task(Kernel.ready(place.sockets, key))

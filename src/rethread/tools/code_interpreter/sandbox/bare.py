@@ -65,11 +65,11 @@ class Bare:
     def __init__(self, python: Path = Path(sys.executable)) -> None:
         self.offers = "Python"
         self._python = python
-        self._root = Path(tempfile.mkdtemp(prefix="rethread-"))
+        self.root = Path(tempfile.mkdtemp(prefix="rethread-"))
 
     def new_place(self) -> Place:
         """Empty folders."""
-        root = Path(tempfile.mkdtemp(dir=self._root))
+        root = Path(tempfile.mkdtemp(dir=self.root))
         place = Place(root, root / "data", root / "run", None)
         place.data.mkdir()
         place.sockets.mkdir()
@@ -108,4 +108,4 @@ class Bare:
 
     async def aclose(self) -> None:
         """Remove all places."""
-        shutil.rmtree(self._root, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
