@@ -80,9 +80,18 @@ def entry(store_id: str, words: Sequence[str]) -> str:
     return " ".join(names(store_id, words))
 
 
-def names(store_id: str, words: Sequence[str]) -> list[str]:
+def entry_of_terms(store_id: str, terms: Iterable[str]) -> str:
+    """The same, of the words' terms (`terms_of`)."""
+    return " ".join(_names(store_id, terms))
+
+
+def names(store_id: str, words: Iterable[str]) -> list[str]:
     """The same, one by one."""
-    counted = Counter(chain.from_iterable(map(_terms, words)))
+    return _names(store_id, terms_of(words))
+
+
+def _names(store_id: str, terms: Iterable[str]) -> list[str]:
+    counted = Counter(terms)
     mark = store_mark(store_id)
     heads = [f"{mark}{letter}_" for letter in _letters(counted.total())]
     heaviest, last = len(heads) - 1, heads[-1]
@@ -97,7 +106,7 @@ def names_of_term(store_id: str, term: str) -> list[str]:
 
 def terms_of(words: Iterable[str]) -> list[str]:
     """What is indexed of words and looked up of a query: without endings, names also in parts."""
-    return [term for word in words for term in _terms(word)]
+    return list(chain.from_iterable(map(_terms, words)))
 
 
 @lru_cache(maxsize=50_000)

@@ -105,11 +105,11 @@ def test_markdown_is_cut_before_headings_but_not_within_code() -> None:
 
 
 def test_code_is_cut_before_definitions() -> None:
-    code = (ROOT / "src" / "rethread" / "config.py").read_text("utf-8")
+    code = (ROOT / "src" / "rethread" / "store" / "words.py").read_text("utf-8")
     chunks = divided(code, "code", most=800, overlap=0)
     first_lines = [chunk.text.splitlines()[0] for chunk in chunks[1:]]
     at_the_margin = [line for line in first_lines if line == line.lstrip()]
-    assert len(at_the_margin) >= len(first_lines) - 3  # one class alone has 200 lines
+    assert len(at_the_margin) >= len(first_lines) - 1 > 0  # a long function may be cut
 
 
 def test_a_table_is_cut_between_rows() -> None:

@@ -19,7 +19,6 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from rethread.store.chunk_words import entry
 from rethread.tokens import count
 from rethread.tools.file_search.chunking import Chunk, chunked
 from rethread.tools.file_search.documents import (
@@ -117,21 +116,19 @@ def _document(asked: Asked) -> Document:
 
 def _divided(document: Document, asked: Asked) -> Iterator[Answer]:
     some: list[Chunk] = []
-    chunks = chunked(document, max_tokens=asked.max_tokens, overlap_tokens=asked.overlap_tokens)
-    for chunk in chunks:
+    for chunk in chunked(
+        document,
+        max_tokens=asked.max_tokens,
+        overlap_tokens=asked.overlap_tokens,
+        store_id=asked.store_id,
+    ):
         if len(some) == CHUNKS_A_FRAME:
             yield Answer(some)
             some = []
-        some.append(_entered(chunk, asked.store_id))
+        some.append(chunk)
     if not some:
         raise Unreadable("invalid_file", "The file holds no text.")
     yield Answer(some, is_last=True)
-
-
-def _entered(chunk: Chunk, store_id: str) -> Chunk:
-    if not store_id:
-        return chunk
-    return chunk._replace(words=entry(store_id, chunk.words.split()))
 
 
 def _limit(timeout_seconds: float, memory_bytes: int) -> None:

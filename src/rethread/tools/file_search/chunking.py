@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Final, NamedTuple
 
+from rethread.store.chunk_words import entry_of_terms, terms_of
 from rethread.store.words import words_of
 from rethread.tokens import count
 from rethread.tools.file_search.documents import Document, Kind, Unreadable
@@ -42,6 +43,8 @@ CUTS: Final[Mapping[Kind, tuple[re.Pattern[str], ...]]] = {
     "code": (DEFINITION, PARAGRAPH, LINE, WORD),
     "table": (PARAGRAPH, LINE, SENTENCE, WORD),
 }
+# A token that has the end of a line in it goes on with no more than other lines' ends, and slashes.
+LINE_BEGINS: Final = re.compile(r"[ \t]+\S|[^\s/]")
 FENCE: Final = re.compile(r"^(?:```|~~~)", re.MULTILINE)
 
 
@@ -54,8 +57,13 @@ class Chunk(NamedTuple):
     words: str
 
 
-def chunked(document: Document, *, max_tokens: int, overlap_tokens: int) -> Iterator[Chunk]:
-    """The chunks in order; what is only white space is in none. Unreadable if it is too long."""
+def chunked(
+    document: Document, *, max_tokens: int, overlap_tokens: int, store_id: str = ""
+) -> Iterator[Chunk]:
+    """The chunks in order; what is only white space is in none. Unreadable if it is too long.
+
+    For a store, their words are what its index has of them (`chunk_words.entry`).
+    """
     # numpy: the server knows what a chunk is, divides nothing, and shall start without it.
     from rethread.tools.file_search.reach import reach  # noqa: PLC0415
 
@@ -63,7 +71,7 @@ def chunked(document: Document, *, max_tokens: int, overlap_tokens: int) -> Iter
     if places is None:
         raise Unreadable("invalid_file", f"The file has more than {MOST_TOKENS} tokens of text.")
     spans = list(_Division(document, places, max_tokens, overlap_tokens).spans())
-    words = _Words(document.text, spans)
+    words = _Words(document.text, spans, store_id)
     for start, end in spans:
         text = document.text[start:end]
         if not text.isspace():
@@ -83,22 +91,24 @@ class _Words:
     A text's words are those of its parts wherever white space stands between two parts.
     """
 
-    def __init__(self, text: str, spans: Iterable[tuple[int, int]]) -> None:
-        self._text = text
+    def __init__(self, text: str, spans: Iterable[tuple[int, int]], store_id: str) -> None:
+        self._text, self._store_id = text, store_id
         self._cuts = [cut for cut in sorted(set(chain.from_iterable(spans))) if self._is_clean(cut)]
         self._part = lru_cache(maxsize=PARTS_KEPT)(self._made)
 
     def between(self, start: int, end: int) -> str:
-        """The words there, with a space between them."""
+        """The words there, or what a store's index has of them, with a space between them."""
         first, last = bisect_right(self._cuts, start), bisect_left(self._cuts, end)
         parts = pairwise([start, *self._cuts[first:last], end])
-        return " ".join(filter(None, (self._part(*part) for part in parts)))
+        words = chain.from_iterable(self._part(*part) for part in parts)
+        return entry_of_terms(self._store_id, words) if self._store_id else " ".join(words)
 
     def _is_clean(self, cut: int) -> bool:
         return any(letter.isspace() for letter in self._text[max(0, cut - 1) : cut + 1])
 
-    def _made(self, start: int, end: int) -> str:
-        return " ".join(words_of(self._text[start:end]))
+    def _made(self, start: int, end: int) -> list[str]:
+        words = words_of(self._text[start:end])
+        return terms_of(words) if self._store_id else words
 
 
 class _Division:
@@ -130,6 +140,8 @@ class _Division:
                 nearest = self._reach(start, (room + min(room, self._overlap)) // 2)
                 end = self._best(nearest, furthest, is_last_better=True) or furthest
             # Alone, it may have more tokens than as a part of the whole.
+            if self._is_seam(start) and self._is_seam(end):
+                return end
             excess = count(self._text[start:end]) - self._max
             if excess <= 0:
                 return end
@@ -157,6 +169,12 @@ class _Division:
 
     def _is_fenced(self, place: int) -> bool:
         return bisect_right(self._fences, place) % 2 == 1
+
+    def _is_seam(self, place: int) -> bool:
+        """Whether it is between two tokens however the text goes on at either side."""
+        if place in (0, len(self._text)):
+            return True
+        return self._text[place - 1] == "\n" and LINE_BEGINS.match(self._text, place) is not None
 
     def _is_between_tokens(self, place: int) -> bool:
         return self._places[self._tokens(place)] == place
