@@ -1,0 +1,78 @@
+"""Code reaches nothing of the host: no file, no process, no network, no call that leads there."""
+
+import socket
+
+import pytest
+
+from tests.escape.scene import Scene, processes_with, running_scene
+from tests.escape.texts import attack_text
+
+HARMLESS = {
+    "host_files": frozenset(
+        {
+            "read_a_file_of_the_host_by_its_path",
+            "read_a_file_of_the_host_by_going_up",
+            "read_a_file_of_the_host_through_proc",
+        }
+    ),
+    "processes": frozenset(
+        {
+            "see_a_process_of_the_host",
+            "see_more_processes_than_its_own",
+            "signal_the_server",
+            "share_a_room_with_the_host",
+            "know_the_name_of_the_host",
+        }
+    ),
+    "network": frozenset(
+        {
+            "reach_the_server",
+            "reach_a_listener",
+            "reach_an_abstract_socket",
+            "reach_a_socket_by_its_path",
+            "see_sockets_of_the_host",
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("module", ["host_files", "processes", "kernel_calls", "network"])
+def test_nothing_of_the_host_is_reached(scene_of_user: Scene, module: str) -> None:
+    assert scene_of_user.attack(module) == {}
+    assert scene_of_user.is_well()
+
+
+def test_what_listens_inside_is_not_reached_from_outside(scene_of_user: Scene) -> None:
+    scene_of_user.attack("network")
+    with socket.socket(socket.AF_UNIX) as one, pytest.raises(ConnectionRefusedError):
+        one.connect("\0" + scene_of_user.host.listeners.abstract_name + "-inside")
+
+
+def test_a_session_sees_nothing_of_another(scene_of_user: Scene) -> None:
+    scene = scene_of_user
+    mark = f"of another thread {scene.host.mark}"
+    tops = ("/mnt/data", "/tmp", "/dev/shm")
+    leave = f"for top in {tops}: open(top + '/left.txt', 'w').write({mark!r})"
+    other = scene.new_thread()
+    assert scene.run(leave, thread_id=other).made.keys() == {"left.txt"}
+    told = scene.told(mark_of_another=mark)
+    names = frozenset({"read_another_session", "read_the_sockets_of_another"})
+    assert scene.run(attack_text("left_behind", told, only=names)).verdict() == {}
+    assert scene.run("print(open('/tmp/left.txt').read())", thread_id=other).logs == f"{mark}\n"
+
+
+def test_nothing_of_a_session_outlives_it() -> None:
+    with running_scene("bubblewrap") as scene:
+        scene.attack("processes")
+        assert scene.wait_for(lambda: processes_with(scene.host.mark) != [])
+        scene.server.kill()
+        assert scene.wait_for(lambda: processes_with(scene.host.mark) == [])
+
+
+def test_the_attacks_would_get_through_without_a_sandbox() -> None:
+    """Otherwise the other tests would prove nothing."""
+    with running_scene("none") as scene:
+        for module, names in HARMLESS.items():
+            text = attack_text(module, scene.told(), only=names)
+            assert scene.run(text).verdict().keys() == names
+        assert set(scene.host.listeners.reached) == {"tcp", "abstract", "path"}
