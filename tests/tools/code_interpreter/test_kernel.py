@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from rethread.tools.code_interpreter import zmtp
-from rethread.tools.code_interpreter.kernel import Closed, Event, Kernel, NotBegun, Printed
+from rethread.tools.code_interpreter.kernel import Closed, Event, Kernel, Printed
 from rethread.tools.code_interpreter.zmtp import Channel
 from tests.tools.code_interpreter.conftest import Bench
 
@@ -154,13 +154,13 @@ async def test_reading_that_was_cancelled_goes_on_where_it_was(tmp_path: Path) -
     assert message.parts == [b"first", b"second"]
 
 
-async def test_a_kernel_that_goes_before_it_begins_says_so(tmp_path: Path) -> None:
+async def test_a_kernel_that_goes_is_noticed(tmp_path: Path) -> None:
     async with fake_sockets(tmp_path, "shell", "iopub") as taken:
         shell = await Channel.opened(tmp_path / "shell", "DEALER")
         iopub = await Channel.opened(tmp_path / "iopub", "SUB")
         for name in ("shell", "iopub"):
             taken(name).writer.close()
-        with pytest.raises(NotBegun):
+        with pytest.raises(Closed):
             await Kernel(shell, iopub, b"key").execute("", _take_nothing)
 
 

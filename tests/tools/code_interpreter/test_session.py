@@ -31,9 +31,14 @@ async def test_code_that_ignores_interrupts_is_killed(
 @pytest.mark.parametrize(
     "code", ["import os; os._exit(3)", "import os; os.abort()", "import os; os.kill(0, 9)"]
 )
-async def test_a_kernel_that_dies_says_nothing_more_than_that(bench: Bench, code: str) -> None:
-    assert await bench.run(f"print('before', flush=True)\n{code}") == Ended("exit", is_over=True)
-    assert bench.text == "before\n"
+async def test_code_that_ends_its_kernel_ends_its_session(bench: Bench, code: str) -> None:
+    assert await bench.run(code) == Ended("exit", is_over=True)
+
+
+async def test_code_that_says_exit_ends_and_its_session_goes_on(bench: Bench) -> None:
+    assert await bench.run("x = 5; exit(); x = 6") == Ended(None, is_over=False)
+    await bench.run("x")
+    assert bench.text == "5"
 
 
 async def test_code_that_never_stops_printing_is_stopped(

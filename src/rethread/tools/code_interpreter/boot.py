@@ -58,6 +58,7 @@ def main(sockets: str) -> None:
     Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)
     app = IPKernelApp.instance(config=configuration(key, sockets))
     app.initialize([])  # type: ignore[no-untyped-call]
+    app.kernel.shell.ask_exit = sys.exit  # `exit()` ends the code, and not the session
     app.start()  # type: ignore[no-untyped-call]
 
 

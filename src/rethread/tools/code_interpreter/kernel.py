@@ -18,7 +18,7 @@ import msgspec
 
 from rethread.tools.code_interpreter.zmtp import Channel, Closed, Message, SocketType
 
-__all__ = ["Closed", "Event", "Failed", "Kernel", "NotBegun", "Printed", "Shown", "Skipped"]
+__all__ = ["Closed", "Event", "Failed", "Kernel", "Printed", "Shown", "Skipped"]
 
 SHELL: Final = "k-1"  # as boot.py numbers them
 IOPUB: Final = "k-4"
@@ -37,10 +37,6 @@ EXECUTE: Final = {
 LOOK_AGAIN_SECONDS: Final = 0.02  # while the kernel starts
 ASK_AGAIN_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 5.0  # behind the reply; one that gets lost shall not hold the run
-
-
-class NotBegun(Closed):
-    """The same, before the kernel had begun with what it was asked."""
 
 
 class Printed(NamedTuple):
@@ -160,10 +156,7 @@ class Kernel:
         return self._shell.is_closed
 
     async def execute(self, code: str, take: Take) -> None:
-        """Run the code, to its end or its error.
-
-        Closed if the kernel goes meanwhile, NotBegun if it was about to: then it has done nothing.
-        """
+        """Run the code, to its end or its error; Closed if the kernel goes meanwhile."""
         self._shell.begin()
         self._iopub.begin()
         asked_id = await self._ask("execute_request", {**EXECUTE, "code": code})
@@ -226,17 +219,12 @@ class Kernel:
 
     async def _hear_out(self, asked_id: str, take: Take) -> None:
         """Give away what comes of a request, until the kernel is idle again."""
-        has_begun = False
         while True:
-            try:
-                message = await self._iopub.receive()
-            except Closed as problem:
-                raise problem if has_begun else NotBegun(*problem.args) from problem
+            message = await self._iopub.receive()
             heard = _understood(message)
             if heard is None or heard.parent != asked_id:
                 await take(None, message.size)
                 continue
-            has_begun = True
             if _is_idle(heard):
                 return
             await take(_event(heard), message.size)

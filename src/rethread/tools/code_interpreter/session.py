@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Final, Literal, NamedTuple, Self
 
 from rethread.tools.code_interpreter.files import Folder, Look
-from rethread.tools.code_interpreter.kernel import Closed, Event, Kernel, NotBegun
+from rethread.tools.code_interpreter.kernel import Closed, Event, Kernel
 from rethread.tools.code_interpreter.sandbox import (
     SOCKETS,
     Box,
@@ -83,8 +83,7 @@ class Session:
     async def run(self, code: str, take: Take, *, seconds: float) -> Ended:
         """Run code, its outputs given to `take`, which does not raise.
 
-        NotBegun where the kernel was about to exit. Who is cancelled waits until the code has
-        ended, for less than a second.
+        Who is cancelled waits until the code has ended, for less than a second.
         """
         flood = _Flood(take)
         with self._box.watch():
@@ -138,8 +137,6 @@ class Session:
         try:
             async with asyncio.timeout(GONE_SECONDS):
                 await executing
-        except NotBegun:
-            raise
         except (Closed, TimeoutError):
             self.kill()
             await self._closing

@@ -15,7 +15,6 @@ from rethread.errors import ModelError, RethreadError
 from rethread.store.database import Database
 from rethread.store.files import StoredFile
 from rethread.tools.code_interpreter.keeping import keep_image
-from rethread.tools.code_interpreter.kernel import NotBegun
 from rethread.tools.code_interpreter.outputs import ImageOut, LogsOut, Output, Outputs
 from rethread.tools.code_interpreter.pool import Held, Pool
 from rethread.tools.code_interpreter.sandbox import Limits, NoSandbox, Sandbox, StartFailed
@@ -124,11 +123,7 @@ class Sessions:
             _, pool = await self._opened()
             async with pool.held(thread_id) as held:
                 notes = await self._prepare(pool, held, shelf, files)
-                try:
-                    ended = await self._execute(held, code, outputs)
-                except NotBegun:  # it was about to exit when the code came
-                    notes = await self._prepare(pool, held, shelf, files)
-                    ended = await self._execute(held, code, outputs)
+                ended = await self._execute(held, code, outputs)
                 return await self._result(pool, held, shelf, ended, outputs, notes)
         except (NoSandbox, StartFailed) as problem:
             logger.error("no session for code", extra={"fields": {"problem": problem.message}})
