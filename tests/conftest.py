@@ -14,6 +14,7 @@ import pytest
 
 from rethread.store.database import Database, open_database
 from rethread.store.sqlite import Sqlite
+from tests import sandboxes
 from tests.fakes.model_server import ModelServer
 from tests.postgres import VARIABLE, Postgres, running_postgres
 from tests.server import ServerProcess, running_server
@@ -114,3 +115,15 @@ def model_server() -> Iterator[ModelServer]:
     """A chat-completions server that can be told to misbehave, in a thread of its own."""
     with ModelServer.start_in_thread() as server:
         yield server
+
+
+@pytest.fixture
+def needs_sandbox() -> None:
+    """For a test whose server runs code."""
+    sandboxes.need_sandbox()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say aloud what this machine could not test."""
+    for line in sandboxes.summary(terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(line, red=True, bold=True)

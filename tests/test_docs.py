@@ -30,6 +30,7 @@ BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 SOURCE_CODE: Final = re.compile(r'\bcode(?:: str)? ?= ?f?"([^"]+)"')
 HEADER_READ: Final = re.compile(r'header\(b"([a-z-]+)"\)')
+RUNS_CODE: Final = '"type": "code_interpreter"'
 MAKE_TARGET: Final = re.compile(r"`make ([a-z]+)")
 
 # Runs every block of a page in a namespace of its own.
@@ -206,8 +207,21 @@ def test_every_block_of_code_can_be_read(page: Path) -> None:
 
 
 def test_every_python_block_runs_against_a_server(demo_server: ServerProcess) -> None:
+    printed = run_blocks(demo_server, run_code=False)
+    assert len(re.findall("You said: «Hello!»", printed)) == 1  # the three lines of the README
+    assert "get_time answered: «12:30»" in printed
+
+
+def test_every_block_whose_model_runs_code_does_so(
+    needs_sandbox: None, demo_server: ServerProcess
+) -> None:
+    assert run_blocks(demo_server, run_code=True).startswith("285\n")
+
+
+def run_blocks(server: ServerProcess, *, run_code: bool) -> str:
+    """What the pages' Python prints: all that has code run for it, or all else."""
     shown = [block for page in PAGES for block in blocks(page, "python")]
-    here = [block.replace(BASE, demo_server.root) for block in shown]
+    here = [block.replace(BASE, server.root) for block in shown if (RUNS_CODE in block) == run_code]
     run = subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", RUN_BLOCKS],
         input=json.dumps(here),
@@ -217,8 +231,7 @@ def test_every_python_block_runs_against_a_server(demo_server: ServerProcess) ->
         timeout=60,
     )
     assert run.returncode == 0, run.stderr
-    assert len(re.findall("You said: «Hello!»", run.stdout)) == 1  # the three lines of the README
-    assert "get_time answered: «12:30»" in run.stdout
+    return run.stdout
 
 
 @pytest.mark.parametrize("version", ["v4", "latest"])

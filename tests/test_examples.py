@@ -12,12 +12,14 @@ from typing import Final
 
 import pytest
 
+from tests.sandboxes import need_sandbox
 from tests.server import ServerProcess
 
 ROOT: Final = Path(__file__).parents[1]
 EXAMPLES: Final = ROOT / "examples"
 NODE_SDKS: Final = ROOT / "tests" / "sdk" / "node"
 TIMEOUT_SECONDS: Final = 60
+RUNS_CODE: Final = '"type": "code_interpreter"'
 
 
 def expected_words(example: Path, comment: str) -> list[str]:
@@ -45,6 +47,8 @@ def printed_words(server: ServerProcess, *command: str | Path) -> list[str]:
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_a_python_example_prints_what_it_promises(demo_server: ServerProcess, name: str) -> None:
     example = EXAMPLES / name
+    if RUNS_CODE in example.read_text("utf-8"):
+        need_sandbox()
     # The SDK calls the whole API deprecated; any other warning is one too many.
     flags = ("-X", "utf8", "-W", "error", "-W", "ignore::DeprecationWarning")
     printed = printed_words(demo_server, sys.executable, *flags, example)
