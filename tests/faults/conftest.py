@@ -56,7 +56,10 @@ def scene(server: ServerProcess, model: ModelServer, client: OpenAI) -> Iterator
 
 @pytest.fixture
 def pair(both: Pair, model: ModelServer) -> Iterator[Pair]:
-    """The servers of a module that has `both`, before a model server without a script."""
+    """The servers of a module that has `both`, at work, before a model server without a script."""
     forget_script(model)
+    for scene in both:
+        if scene.server.process.poll() is not None:
+            scene.server.restart()
     yield both
     forget_script(model)

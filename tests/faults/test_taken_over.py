@@ -18,7 +18,6 @@ from tests.fakes.replies import Call, Gate, Reply, text, tool_calls
 from tests.faults.pair import (
     TAKEN_OVER_SECONDS,
     Pair,
-    forget_script,
     heard,
     pair_of_servers,
 )
@@ -48,17 +47,6 @@ def both(
     folder = tmp_path_factory.mktemp("taken")
     with pair_of_servers(postgres, folder, model, "--shutdown-grace-seconds", "0") as pair:
         yield pair
-
-
-@pytest.fixture
-def pair(both: Pair, model: ModelServer) -> Iterator[Pair]:
-    """The servers, both at work, before a model server without a script."""
-    forget_script(model)
-    for scene in both:
-        if scene.server.process.poll() is not None:
-            scene.server.restart()
-    yield both
-    forget_script(model)
 
 
 def scripted(model: ModelServer, **replies: list[Reply]) -> None:
