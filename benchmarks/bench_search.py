@@ -37,6 +37,7 @@ from rethread.tools.file_search.search import HybridSearch, Search
 STORE: Final = "vs_large"
 DIMENSIONS: Final = 384
 CHUNKS_A_FILE: Final = 100
+FILES_AT_ONCE: Final = 4
 CLUSTERS: Final = 2000
 SPREAD: Final = 0.7  # of a cluster, against the distance of its centre from nought
 WORDS_A_CHUNK: Final = 400
@@ -105,17 +106,11 @@ async def fill(db: Database, texts: Texts, count: int, *, builds: bool) -> Vecto
         await db.write(Statement(f"DROP INDEX {table}_nearest"))
     await new_store(db, STORE, embedder=Known.name)
     began = time.monotonic()
-    kept: list[Vectors] = []
-    for number in range(0, count, CHUNKS_A_FILE):
-        vectors = texts.vectors(CHUNKS_A_FILE)
-        kept.append(vectors)
-        pieces = [
-            IndexedChunk(words, 0, None, words, vector.tobytes())
-            for words, vector in zip(_pieces(texts), vectors, strict=True)
-        ]
-        file_number = await add_file(db, STORE, f"file{number}", pieces)
-        tenth = (number // CHUNKS_A_FILE) % 10
-        await db.write(Statement(ADD_ATTRIBUTE, file_number, STORE, float(tenth)))
+    kept: dict[int, Vectors] = {}
+    for number in range(0, count, CHUNKS_A_FILE * FILES_AT_ONCE):
+        numbers = range(number, min(count, number + CHUNKS_A_FILE * FILES_AT_ONCE), CHUNKS_A_FILE)
+        for added in await asyncio.gather(*(_add_file(db, texts, each) for each in numbers)):
+            kept |= added
         print(f"\r{number:,}", end="", file=sys.stderr)
     seconds = time.monotonic() - began
     print(f"\r{count:,} chunks written in {seconds:.0f} s ({seconds / count * 1000:.2f} ms each)")
@@ -123,7 +118,20 @@ async def fill(db: Database, texts: Texts, count: int, *, builds: bool) -> Vecto
         await _build(db, table)
     if db.dialect == "postgresql":
         await db.write(Statement("ANALYZE"))
-    return np.concatenate(kept)
+    return np.concatenate([vectors for _, vectors in sorted(kept.items())])
+
+
+async def _add_file(db: Database, texts: Texts, place: int) -> dict[int, Vectors]:
+    """The file's vectors, by its number."""
+    vectors = texts.vectors(CHUNKS_A_FILE)
+    pieces = [
+        IndexedChunk(words, 0, None, words, vector.tobytes())
+        for words, vector in zip(_pieces(texts), vectors, strict=True)
+    ]
+    file_number = await add_file(db, STORE, f"file{place}", pieces)
+    tenth = (place // CHUNKS_A_FILE) % 10
+    await db.write(Statement(ADD_ATTRIBUTE, file_number, STORE, float(tenth)))
+    return {file_number: vectors}
 
 
 def _pieces(texts: Texts) -> Iterator[str]:

@@ -17,7 +17,12 @@ from rethread.tools.code_interpreter.sandbox import (
     seccomp,
 )
 from rethread.tools.code_interpreter.sandbox.boxes import Warden, Watched
-from rethread.tools.code_interpreter.sandbox.bubblewrap import command_line, write_shared
+from rethread.tools.code_interpreter.sandbox.bubblewrap import (
+    NEWER,
+    Program,
+    command_line,
+    write_shared,
+)
 from rethread.tools.code_interpreter.sandbox.places import Places, remove
 from rethread.tools.code_interpreter.sandbox.runtime import Runtime
 from rethread.tools.code_interpreter.sandbox.syscalls import Machine
@@ -30,7 +35,7 @@ class Bubblewrap:
 
     name = "bubblewrap"
 
-    def __init__(self, program: str, runtime: Runtime, places: Places) -> None:
+    def __init__(self, program: Program, runtime: Runtime, places: Places) -> None:
         self.offers = runtime.offers
         self._program = program
         self._runtime = runtime
@@ -43,15 +48,17 @@ class Bubblewrap:
     @classmethod
     async def found(cls, runtime: Runtime) -> Self:
         """The sandbox, after a box was seen to come up; NoSandbox with the reason if none does."""
-        program = shutil.which(PROGRAM)
+        path = shutil.which(PROGRAM)
         machine = cast(Machine, platform.machine())
-        if program is None:
+        if path is None:
             raise NoSandbox("bubblewrap is not installed")
         if machine not in get_args(Machine):
             raise NoSandbox(f"bubblewrap is used on {' and '.join(get_args(Machine))} only")
         places = Places()
         write_shared(places.shared, runtime)
-        sandbox = cls(program, runtime, places)
+        known = await _help(path)
+        options = tuple(each for each in NEWER if each in known)
+        sandbox = cls(Program(path, options), runtime, places)
         sandbox._filter.write_bytes(seccomp.program(machine))
         try:
             await sandbox._try()
@@ -81,7 +88,7 @@ class Bubblewrap:
                 place,
                 command,
                 limits,
-                shared=self._places.shared,
+                self._places.shared,
             ),
             limits,
             filter=self._filter,
@@ -132,3 +139,11 @@ class Bubblewrap:
         cores = sorted(os.sched_getaffinity(0))
         first = next(self._core)
         return [cores[(first + number) % len(cores)] for number in range(min(count, len(cores)))]
+
+
+async def _help(program: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        program, "--help", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await process.communicate()
+    return said.decode("utf-8", "replace")

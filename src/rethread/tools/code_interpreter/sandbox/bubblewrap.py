@@ -22,6 +22,7 @@ options, which name this machine's folders and so must not stand in a command li
 USER: Final = 1000
 HOME: Final = "/tmp"  # noqa: S108 - in the box
 LAUNCHER: Final = "/opt/launch.py"
+NEWER: Final = ("--disable-userns",)  # 0.8; the filter on system calls says the same
 NEXT_TO_NOTHING: Final = "4096"
 
 # Read-only, where this machine has them. No /usr/local, no /etc, no /opt, no /var, no /home.
@@ -121,15 +122,22 @@ class CommandLine(NamedTuple):
     options: list[str]
 
 
+class Program(NamedTuple):
+    """bubblewrap, and those of the wanted options that this version knows."""
+
+    path: str
+    options: tuple[str, ...]
+
+
 def command_line(
-    program: str, runtime: Runtime, place: Place, command: Command, limits: Limits, *, shared: Path
+    program: Program, runtime: Runtime, place: Place, command: Command, limits: Limits, shared: Path
 ) -> CommandLine:
     """What to start; `shared` holds FILES and the launcher."""
     size = str(limits.memory_bytes)
     variables = environment(runtime, command, limits)
     return CommandLine(
         [
-            *(program, "--args", str(OPTIONS), "--"),
+            *(program.path, "--args", str(OPTIONS), "--"),
             *(runtime.launcher, "-I", "-S", LAUNCHER, rlimits(limits)),
             *(runtime.python, *command.arguments),
         ],
@@ -137,7 +145,7 @@ def command_line(
             *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc"),
             *("--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"),
             *("--uid", str(USER), "--gid", str(USER), "--cap-drop", "ALL"),
-            *("--die-with-parent", "--new-session"),
+            *("--die-with-parent", "--new-session", *program.options),
             *("--info-fd", str(INFO), "--seccomp", str(FILTER)),
             *_system(),
             *_runtime(runtime, shared),

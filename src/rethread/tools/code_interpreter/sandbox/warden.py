@@ -94,11 +94,13 @@ class Warden:
 
     def end(self) -> None:
         """Kill all boxes, and have their folders gone."""
+        self._selector.unregister(0)
         for box in self._boxes.values():
             box.kill()
         until = time.monotonic() + END_SECONDS
         while self._boxes and time.monotonic() < until:
-            self._selector.select(until - time.monotonic())
+            for key, _ in self._selector.select(until - time.monotonic()):
+                key.data()
             self._reap()
         for folder in self._root.iterdir():
             if folder.name.isdigit():
@@ -204,7 +206,12 @@ class Boxed:
     def look(self) -> None:
         """See whether a limit is passed; the time that it took sets when to look again."""
         begun = time.monotonic()
-        limit = self._passed(begun)
+        try:
+            limit = self._passed(begun)
+        except OSError as problem:  # what can't be watched must not run
+            self._why = self._why or f"it can't be watched: {problem}"
+            self.kill()
+            limit = None
         self._drain()
         done = time.monotonic()
         self.look_at = done + max(self._interval, (done - begun) / LOOK_SHARE)
