@@ -356,7 +356,11 @@ async def test_where_no_code_can_be_run_the_run_fails_at_its_start(sqlite: Datab
     failed = await scene.drive()
     assert failed.last_error
     assert (failed.status, failed.last_error.message) == ("failed", "Install bubblewrap.")
-    assert await scene.steps() == []
+    assert (await scene.steps(), scene.model.asked) == ([], [])
+    scene.model.answers.append(replies.text("Without code."))
+    await scene.begin(tool_choice="none")
+    assert (await scene.drive()).status == "completed"
+    assert "code" not in str(scene.model.asked[0].tools)
 
 
 async def test_without_a_session_the_step_and_the_run_fail(sqlite: Database) -> None:
