@@ -1,7 +1,8 @@
 """A model server for measuring: as quick as Python gets. The model's name says what it does.
 
 `tokens=400,rate=20`: so many tokens, so many a second (0: all at once). Every token holds the
-time at which it was sent, in seconds, so that a reader knows how old it is.
+time at which it was sent, in seconds, so that a reader knows how old it is. With `code=1+1` it has
+that code run first.
 """
 
 import asyncio
@@ -17,7 +18,17 @@ HEADERS = [(b"content-type", b"text/event-stream")]
 
 
 def _chunk(text: str, finish_reason: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}
+    return _record({"content": text}, finish_reason)
+
+
+def _call(code: str) -> bytes:
+    function = {"name": "code_interpreter", "arguments": json.dumps({"code": code})}
+    call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+    return _record({"tool_calls": [call]}) + _record({}, "tool_calls")
+
+
+def _record(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     chunk = {"id": "x", "object": "chat.completion.chunk", "model": "m", "choices": [choice]}
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
@@ -30,8 +41,13 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    wish = dict(part.split("=") for part in json.loads(body)["model"].split(","))
+    asked = json.loads(body)
+    wish = dict(part.split("=") for part in asked["model"].split(","))
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    if "code" in wish and asked["messages"][-1]["role"] == "user":
+        called = _call(wish["code"]) + b"data: [DONE]\n\n"
+        await send({"type": "http.response.body", "body": called})
+        return
     started = asyncio.get_running_loop().time()
     for number in range(int(wish["tokens"])):
         if rate := float(wish["rate"]):
