@@ -1,111 +1,107 @@
-"""No sandbox: the code runs as this server's user, and can do what that can. Only by name.
+"""The sandbox `none`: no sandbox. The code runs as the server does, and can do what it can.
 
-The limits on memory, processes and open files are those of the system, for each process.
+For code that its operator would run himself, and for machines where nothing else is to be had.
+It is used only where it is named. Of the limits hold those that a process can be given.
 """
 
 import asyncio
+import contextlib
 import os
-import resource
-import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from functools import partial
+from typing import Final
 
 from rethread.tools.code_interpreter.sandbox import (
     DATA,
     SOCKETS,
     Box,
     Command,
-    Limit,
     Limits,
     Place,
-    StartFailed,
+    launch,
 )
+from rethread.tools.code_interpreter.sandbox.places import Places, remove
+from rethread.tools.code_interpreter.sandbox.processes import ProcessBox, started
+from rethread.tools.code_interpreter.sandbox.runtime import Runtime
 
-
-class BareBox:
-    """A process in a session of its own."""
-
-    over: Limit | None = None
-    stderr = ""
-
-    def __init__(self, place: Place, process: asyncio.subprocess.Process) -> None:
-        self.place = place
-        self._process = process
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Nothing is watched."""
-        yield
-
-    def interrupt(self) -> None:
-        """SIGINT for the Python."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGINT)
-
-    def kill(self) -> None:
-        """End it, and what has stayed in its session."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    async def closed(self) -> None:
-        """Returns when it has gone."""
-        await self._process.wait()
-        self.kill()
+PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR", "TZ")
 
 
 class Bare:
-    """The bare machine."""
+    """Boxes that are none."""
 
     name = "none"
 
-    def __init__(self, python: Path = Path(sys.executable)) -> None:
-        self.offers = "Python"
-        self._python = python
-        self.root = Path(tempfile.mkdtemp(prefix="rethread-"))
+    def __init__(self, runtime: Runtime) -> None:
+        self.offers = runtime.offers
+        self._python = str(runtime.host_python)
+        self._places = Places(has_owners=False)
+        self._boxes: set[ProcessBox] = set()
 
     def new_place(self) -> Place:
         """Empty folders."""
-        root = Path(tempfile.mkdtemp(dir=self.root))
-        place = Place(root, root / "data", root / "run", None)
-        place.data.mkdir()
-        place.sockets.mkdir()
-        return place
+        return self._places.new()
 
     def remove_place(self, place: Place) -> None:
-        """Have its folders gone."""
-        shutil.rmtree(place.root, ignore_errors=True)
+        """Have them gone."""
+        remove(place.root)
 
     async def start(self, place: Place, command: Command, limits: Limits) -> Box:
-        """Run a command; StartFailed where that can't be."""
-
-        def there(text: str) -> str:
-            return text.replace(DATA, str(place.data)).replace(SOCKETS, str(place.sockets))
-
-        def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-        try:
-            process = await asyncio.create_subprocess_exec(
-                self._python,
-                *(there(each) for each in command.arguments),
-                cwd=place.data,
-                env={
-                    "PATH": os.defpath,
-                    "HOME": str(place.root),
-                    **{name: there(value) for name, value in command.environment.items()},
-                },
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-                preexec_fn=limit,
-            )
-        except OSError as problem:
-            raise StartFailed(str(problem)) from problem
-        return BareBox(place, process)
+        """The command, as it is."""
+        line = [
+            *(self._python, "-I", "-S", launch.__file__, "free", rlimits(limits)),
+            *(self._python, *(_here(each, place) for each in command.arguments)),
+        ]
+        variables = {name: _here(value, place) for name, value in command.environment.items()}
+        process = await started(line, _environment(place) | variables)
+        signal_group = partial(_signal_group, process.pid)
+        box = ProcessBox(
+            place,
+            process,
+            interrupt=partial(_signal_one, process.pid),
+            kill=signal_group,
+        )
+        self._boxes.add(box)
+        return box
 
     async def aclose(self) -> None:
-        """Remove all places."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        """End all that is known of."""
+        for box in self._boxes:
+            box.kill()
+            await box.closed()
+        await asyncio.to_thread(self._places.close)
+
+
+def rlimits(limits: Limits) -> str:
+    """What holds for each process; on Linux memory, too."""
+    given = {"NOFILE": limits.open_files, "FSIZE": limits.disk_bytes, "CORE": 0}
+    if sys.platform == "linux":
+        given["DATA"] = limits.memory_bytes
+    return ",".join(f"{name}={value}" for name, value in given.items())
+
+
+def _environment(place: Place) -> dict[str, str]:
+    """Not the server's: there are keys in that."""
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {
+        **passed_on,
+        "HOME": str(place.sockets),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+    }
+
+
+def _here(text: str, place: Place) -> str:
+    """With the paths as they are on this machine."""
+    return text.replace(DATA, str(place.data)).replace(SOCKETS, str(place.sockets))
+
+
+def _signal_one(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGINT)
+
+
+def _signal_group(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)

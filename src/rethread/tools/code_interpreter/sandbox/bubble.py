@@ -24,6 +24,7 @@ from rethread.tools.code_interpreter.sandbox.bubblewrap import (
     write_shared,
 )
 from rethread.tools.code_interpreter.sandbox.places import Places, remove
+from rethread.tools.code_interpreter.sandbox.processes import said_by
 from rethread.tools.code_interpreter.sandbox.runtime import Runtime
 from rethread.tools.code_interpreter.sandbox.syscalls import Machine
 
@@ -56,7 +57,9 @@ class Bubblewrap:
             raise NoSandbox(f"bubblewrap is used on {' and '.join(get_args(Machine))} only")
         places = Places()
         write_shared(places.shared, runtime)
-        known = await _help(path)
+        known = await said_by(path, "--help") or ""
+        if "--size" not in known:
+            raise NoSandbox("bubblewrap 0.7 or newer is needed, and an older one is installed")
         options = tuple(each for each in NEWER if each in known)
         sandbox = cls(Program(path, options), runtime, places)
         sandbox._filter.write_bytes(seccomp.program(machine))
@@ -139,11 +142,3 @@ class Bubblewrap:
         cores = sorted(os.sched_getaffinity(0))
         first = next(self._core)
         return [cores[(first + number) % len(cores)] for number in range(min(count, len(cores)))]
-
-
-async def _help(program: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        program, "--help", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await process.communicate()
-    return said.decode("utf-8", "replace")

@@ -138,7 +138,7 @@ def command_line(
     return CommandLine(
         [
             *(program.path, "--args", str(OPTIONS), "--"),
-            *(runtime.launcher, "-I", "-S", LAUNCHER, rlimits(limits)),
+            *(runtime.launcher, "-I", "-S", LAUNCHER, "held", rlimits(limits)),
             *(runtime.python, *command.arguments),
         ],
         [

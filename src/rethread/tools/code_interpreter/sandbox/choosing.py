@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rethread.tools.code_interpreter.sandbox import NoSandbox, Sandbox
+from rethread.tools.code_interpreter.sandbox.bare import Bare
 from rethread.tools.code_interpreter.sandbox.bubble import Bubblewrap
+from rethread.tools.code_interpreter.sandbox.containers import Container
 from rethread.tools.code_interpreter.sandbox.runtime import find_runtime
 
 SandboxName = Literal["auto", "bubblewrap", "docker", "podman", "none"]
 
+READ: Final = "See docs/code-interpreter.md, or try `rethread doctor`."
 INSTALL: Final = (
-    "install bubblewrap (Debian, Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap),"
-    " or name another sandbox with --sandbox; docs/code-interpreter.md says which there are"
+    "Code needs a sandbox: bubblewrap on Linux (Debian, Ubuntu: apt install bubblewrap; Fedora:"
+    f" dnf install bubblewrap), or docker or podman, named with --sandbox. {READ}"
 )
 
 
@@ -22,10 +25,11 @@ async def find_sandbox(
     name: SandboxName, *, runtime: Path | None = None, image: str | None = None
 ) -> Sandbox:
     """The sandbox, ready to start boxes; NoSandbox with what to install where there is none."""
-    if name not in ("auto", "bubblewrap"):
-        raise NoSandbox(f"The sandbox {name} is not there yet.")
-    found = await find_runtime(runtime)
     try:
-        return await Bubblewrap.found(found)
+        if name == "docker" or name == "podman":
+            return await Container.found(name, image)
+        found = await find_runtime(runtime)
+        return Bare(found) if name == "none" else await Bubblewrap.found(found)
     except NoSandbox as problem:
-        raise NoSandbox(f"Code can't be run: {problem.message}. To run it, {INSTALL}.") from problem
+        advice = INSTALL if name == "auto" else READ
+        raise NoSandbox(f"No code can be run here: {problem.message}. {advice}") from problem

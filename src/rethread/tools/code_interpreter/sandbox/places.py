@@ -33,7 +33,7 @@ NOBODY: Final = 65_534
 class Places:
     """The folders of one server's boxes; `root` holds them all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_owners: bool = True) -> None:
         _remove_those_of_dead_servers(Path(tempfile.gettempdir()))
         self.root = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.shared = self.root / "shared"
@@ -44,7 +44,8 @@ class Places:
         self.root.chmod(0o711)
         self.shared.mkdir(mode=0o755)
         self._names = map(str, itertools.count(1))
-        self._owners = itertools.count(secrets.randbelow(OWNERS)) if os.geteuid() == 0 else None
+        is_root = os.geteuid() == 0 and has_owners
+        self._owners = itertools.count(secrets.randbelow(OWNERS)) if is_root else None
         if len(os.fsencode(self.root)) > LONGEST:
             self.close()
             raise NoSandbox(
