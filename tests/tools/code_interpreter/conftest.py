@@ -1,12 +1,15 @@
 """Boxes for sessions: without a sandbox, as what they hold is another suite's (`tests/escape`)."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import pytest
 import pytest_asyncio
 
 from rethread.tools.code_interpreter.kernel import Event, Failed, Printed, Shown
 from rethread.tools.code_interpreter.sandbox import Limits, Sandbox
 from rethread.tools.code_interpreter.sandbox.bare import Bare
+from rethread.tools.code_interpreter.sandbox.runtime import Runtime, find_runtime
 from rethread.tools.code_interpreter.session import Ended, Session
 
 
@@ -56,10 +59,16 @@ class Bench:
             await self._session.aclose()
 
 
+@pytest.fixture(scope="session")
+def runtime() -> Runtime:
+    """The Python of these tests, with what it has."""
+    return asyncio.run(find_runtime(None))
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench() -> AsyncIterator[Bench]:
+async def bench(runtime: Runtime) -> AsyncIterator[Bench]:
     """Shared by a module's tests: a kernel takes its time to start."""
-    sandbox = Bare()
+    sandbox = Bare(runtime)
     bench = Bench(sandbox)
     yield bench
     await bench.end()

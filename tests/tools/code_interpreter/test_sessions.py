@@ -25,6 +25,7 @@ from rethread.tools.code_interpreter.sandbox import (
     StartFailed,
 )
 from rethread.tools.code_interpreter.sandbox.bare import Bare
+from rethread.tools.code_interpreter.sandbox.runtime import Runtime
 from rethread.tools.code_interpreter.sessions import ANEW, Executed, Output, Sessions, Terms
 
 PROJECT: Final = "project"
@@ -35,8 +36,8 @@ TERMS: Final = Terms(Limits(), 60, 1000, idle_seconds=3600, sessions=16, warm=0)
 class Counted(Bare):
     """The bare machine, and which places there are."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
         self.places: set[Place] = set()
 
     def new_place(self) -> Place:
@@ -57,8 +58,9 @@ async def until(is_so: Callable[[], bool]) -> None:
 class Scene:
     """A database with threads and files, and servers that share it."""
 
-    def __init__(self, db: Database, blobs: Folder) -> None:
+    def __init__(self, db: Database, blobs: Folder, runtime: Runtime) -> None:
         self.db = db
+        self.runtime = runtime
         self.blobs = blobs
         self.servers: list[Sessions] = []
         self.boxes: list[Counted] = []
@@ -66,7 +68,7 @@ class Scene:
 
     def server(self, terms: Terms = TERMS) -> Sessions:
         """One server more."""
-        sandbox = Counted()
+        sandbox = Counted(self.runtime)
 
         async def find() -> Sandbox:
             return sandbox
@@ -118,24 +120,24 @@ def text_of(outputs: Sequence[CodeOutput]) -> str:
 
 
 @pytest.fixture
-async def scene(db: Database, tmp_path: Path) -> AsyncIterator[Scene]:
+async def scene(db: Database, runtime: Runtime, tmp_path: Path) -> AsyncIterator[Scene]:
     """On both databases."""
-    async for scene in _scene(db, tmp_path):
+    async for scene in _scene(db, runtime, tmp_path):
         yield scene
 
 
 @pytest.fixture
-async def one_scene(sqlite: Database, tmp_path: Path) -> AsyncIterator[Scene]:
+async def one_scene(sqlite: Database, runtime: Runtime, tmp_path: Path) -> AsyncIterator[Scene]:
     """Where the database makes no difference."""
-    async for scene in _scene(sqlite, tmp_path):
+    async for scene in _scene(sqlite, runtime, tmp_path):
         yield scene
 
 
-async def _scene(db: Database, tmp_path: Path) -> AsyncIterator[Scene]:
+async def _scene(db: Database, runtime: Runtime, tmp_path: Path) -> AsyncIterator[Scene]:
     blobs = Folder(tmp_path / "files")
     for thread_id in THREADS:
         await db.write(threads.adding(PROJECT, thread_id, b"{}", now=1))
-    scene = Scene(db, blobs)
+    scene = Scene(db, blobs, runtime)
     yield scene
     for server in scene.servers:
         await server.close()
@@ -278,6 +280,7 @@ async def test_nothing_is_left_of_the_sessions_of_a_server_that_stops(one_scene:
     server.start()
     text, _ = await scene.run(server, "import os; print(os.getpid())")
     await server.close()
+    scene.servers.clear()
     assert not psutil.pid_exists(int(text))
     assert scene.boxes[0].places == set()
 
@@ -291,7 +294,7 @@ async def test_where_no_session_can_be_had_the_run_is_told(one_scene: Scene) -> 
         raise NoSandbox("Install it.")
 
     async def broken() -> Sandbox:
-        return Broken()
+        return Broken(one_scene.runtime)
 
     for find, words in ((none, "Install it."), (broken, "No session for code")):
         server = Sessions(one_scene.db, one_scene.blobs, find, TERMS, server="server")

@@ -22,10 +22,10 @@ SUBSCRIBE_ALL: Final = b"\x01"
 MOST_PARTS: Final = 32  # a Jupyter message has 7 or so; the rest of a longer one is passed over
 MOST_BYTES: Final = 12 * 1024 * 1024  # of a message
 BUFFER_BYTES: Final = 64 * 1024  # what is read ahead
-# Who sends without end is read slowly, so that the rest of the server goes on as it did: past what
-# is free, a pause after each so many bytes, where a part counts as many more as it costs time.
+# Others have their turn after each so many bytes, where a part counts as many more as it costs
+# time. Who sends without end is read slowly: past what is free, each turn is a pause.
 FREE_BYTES: Final = 4 * 1024 * 1024
-PAUSE_EVERY_BYTES: Final = 128 * 1024
+TURN_BYTES: Final = 128 * 1024
 PAUSE_SECONDS: Final = 0.002
 PART_BYTES: Final = 1024
 
@@ -51,6 +51,7 @@ class Channel:
         self._flags: int | None = None  # of the part that is arriving
         self._left: int | None = None  # bytes of it; None until its length is known
         self._free = FREE_BYTES
+        self._taken = 0  # in this turn
 
     @classmethod
     async def opened(cls, path: Path, kind: SocketType) -> Self:
@@ -121,11 +122,11 @@ class Channel:
             length = await self._reader.readexactly(8 if self._flags & LONG else 1)
             self._left = int.from_bytes(length)
             self._size += self._left
-            self._free -= PART_BYTES
+            self._taken += PART_BYTES
             self._parts.append(None)
         if self._size <= MOST_BYTES and len(self._parts) <= MOST_PARTS:
             self._parts[-1] = await self._reader.readexactly(self._left)
-            self._free -= self._left
+            self._taken += self._left
         else:
             await self._pass_over()
         flags, self._flags, self._left = self._flags, None, None
@@ -142,13 +143,14 @@ class Channel:
             if not piece:
                 raise asyncio.IncompleteReadError(b"", self._left)
             self._left -= len(piece)
-            self._free -= len(piece)
+            self._taken += len(piece)
 
     async def _pause(self) -> None:
-        """Rest, where more has come than is free."""
-        if self._free < -PAUSE_EVERY_BYTES:
-            pauses, self._free = -self._free / PAUSE_EVERY_BYTES, 0
-            await asyncio.sleep(pauses * PAUSE_SECONDS)
+        if self._taken < TURN_BYTES:
+            return
+        turns, self._taken = self._taken / TURN_BYTES, 0
+        self._free -= int(turns * TURN_BYTES)
+        await asyncio.sleep(turns * PAUSE_SECONDS if self._free < 0 else 0)
 
 
 def _frame(body: bytes, flags: int) -> bytes:
