@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rethread.app import KeyInfo
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8484/v1"
+SANDBOX_SETTINGS: Final = ("sandbox", "code_runtime", "code_image")
 EMBEDDING_SETTINGS: Final = (
     "embeddings",
     "embedding_model",
@@ -96,6 +97,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_keys(commands)
     _add_chat(commands)
     _add_upkeep(commands)
+    doctor = _add_command(
+        commands, "doctor", "Try whether this machine can run a model's code safely.", _doctor
+    )
+    _add_settings(doctor, [each for each in SETTINGS if each.name in SANDBOX_SETTINGS])
     _add_command(commands, "version", "Print the version.", _version)
     return parser
 
@@ -384,6 +389,23 @@ def _reindex(asked: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _fail("broken off; run the same command again, which goes on where it was", code=130)
     return 0
+
+
+def _doctor(asked: argparse.Namespace) -> int:
+    import asyncio
+
+    from rethread.maintenance.doctor import examine
+
+    settings = _settings(asked)
+    is_well = asyncio.run(
+        examine(
+            settings.sandbox,
+            runtime=settings.code_runtime,
+            image=settings.code_image,
+            say=print,
+        )
+    )
+    return 0 if is_well else 1
 
 
 def _move(asked: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ class Bare:
             *(self._python, *(_here(each, place) for each in command.arguments)),
         ]
         variables = {name: _here(value, place) for name, value in command.environment.items()}
-        process = await started(line, _environment(place) | variables)
+        process = await started(line, _environment(place) | variables, folder=place.data)
         signal_group = partial(_signal_group, process.pid)
         box = ProcessBox(
             place,

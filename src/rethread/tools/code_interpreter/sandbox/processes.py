@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from rethread.tools.code_interpreter.sandbox import Limit, Place, StartFailed
@@ -69,7 +70,9 @@ class ProcessBox:
             self.kill()  # what it has left behind
 
 
-async def started(line: list[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def started(
+    line: list[str], environment: Mapping[str, str], *, folder: Path | None = None
+) -> asyncio.subprocess.Process:
     """A process in a session of its own; StartFailed where there is none."""
     try:
         return await asyncio.create_subprocess_exec(
@@ -78,6 +81,7 @@ async def started(line: list[str], environment: Mapping[str, str]) -> asyncio.su
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=dict(environment),
+            cwd=folder,
             start_new_session=True,
         )
     except OSError as error:
