@@ -27,7 +27,7 @@ from rethread.contract.steps import (
     calls_of,
 )
 from rethread.contract.tools import CodeInterpreterTool
-from rethread.errors import ModelError
+from rethread.errors import ModelError, Unavailable
 from rethread.runs import commands, driver
 from rethread.runs.commands import Asking
 from rethread.runs.engine import Engine
@@ -207,10 +207,10 @@ class Scene:
         return [name.removeprefix("thread.") for name in named]
 
 
-async def stored_file(db: Database, filename: str, size: int) -> str:
+async def stored_file(db: Database, filename: str, size: int, *, now: int = NOW) -> str:
     """The id of a file that is there by name."""
     content = hashlib.sha256(filename.encode()).digest()
-    file = File.new(filename=filename, size=size, purpose="assistants", expires_after=None, now=NOW)
+    file = File.new(filename=filename, size=size, purpose="assistants", expires_after=None, now=now)
     body = msgspec.json.encode(file)
     name = await blobs.reserve(db)
     assert await db.write(*files.adding(PROJECT, file, body, name=name, content=content))
@@ -247,6 +247,23 @@ async def test_code_is_run_and_its_image_and_its_file_are_in_the_answer(db: Data
     assert (await scene.logged()).count("run.step.completed") == 2
     assert finished.usage
     assert finished.usage.total_tokens == 24
+
+
+async def test_a_link_leads_to_the_newer_of_two_files_of_a_name(sqlite: Database) -> None:
+    said = "sandbox:/mnt/data/a.csv sandbox:/mnt/data/b.csv"
+    scene = Scene(sqlite, Scripted(replies.text(said)), Standin())
+    ages = {"old a": 0, "new a": 1, "old b": 0, "new b": 1}
+    found = {
+        name: await stored_file(sqlite, f"{name[-1]}.csv", 3 + place, now=NOW + age)
+        for place, (name, age) in enumerate(ages.items())
+    }
+    run = await scene.begin(file_ids=[found["new a"], found["old b"]])
+    await sqlite.write(*code_files.keeping(run.thread_id, "a.csv", found["old a"]))
+    await sqlite.write(*code_files.keeping(run.thread_id, "b.csv", found["new b"]))
+    await scene.drive()
+    [[text]] = await scene.answers()
+    linked = [each["file_path"]["file_id"] for each in text["text"]["annotations"]]
+    assert linked == [found["new a"], found["new b"]]
 
 
 async def test_code_beside_functions_is_run_before_the_client_is_asked(db: Database) -> None:
@@ -363,9 +380,12 @@ async def test_where_no_code_can_be_run_the_run_fails_at_its_start(sqlite: Datab
     assert "code" not in str(scene.model.asked[0].tools)
 
 
-async def test_without_a_session_the_step_and_the_run_fail(sqlite: Database) -> None:
+@pytest.mark.parametrize("kind", [ModelError, Unavailable])
+async def test_without_a_session_the_step_and_the_run_fail(
+    sqlite: Database, kind: type[ModelError | Unavailable]
+) -> None:
     async def fails(_: Any) -> Executed:
-        raise ModelError("No session.", reason="code_interpreter")
+        raise kind("No session.", reason="code_interpreter")
 
     scene = Scene(sqlite, Scripted(replies.tool_calls(CODE)), Standin(fails))
     await scene.begin()

@@ -20,6 +20,7 @@ from rethread.contract.steps import (
     OutputImage,
 )
 from rethread.contract.threads import decode_thread
+from rethread.errors import ModelError, Unavailable
 from rethread.runs import prompt
 from rethread.runs.merging import LONGEST_JOINED
 from rethread.runs.recorder import Replaced
@@ -31,6 +32,7 @@ from rethread.tools.code_interpreter import tool
 from rethread.tools.code_interpreter.files import placed
 from rethread.tools.code_interpreter.outputs import LogsOut, Output
 from rethread.tools.code_interpreter.sessions import Sessions
+from rethread.tools.code_interpreter.shelf import age
 from rethread.tools.code_interpreter.tool import ListedFile
 
 NO_SESSIONS: Final = "This server cannot run the tool 'code_interpreter'."
@@ -66,7 +68,9 @@ async def workbench(db: Database, sessions: Sessions | None, run: Run) -> Workbe
     there = await files.many(db, project, [*given, *made.values()])
     originals = [there[file_id] for file_id in given if file_id in there]
     paths = {file.name: file.file_id for file in placed(originals)}
-    paths |= {path: file_id for path, file_id in made.items() if file_id in there}
+    for path, file_id in made.items():
+        if file_id in there and not _is_newer(there.get(paths.get(path, "")), there[file_id]):
+            paths[path] = file_id
     listed = [ListedFile(path, there[file_id].bytes) for path, file_id in paths.items()]
     offers = await sessions.offers()
     definition = tool.definition(prompt.code_name(run), offers=offers, files=listed)
@@ -109,6 +113,8 @@ async def ran(
         if lost:
             raise lost[0] from None
         raise
+    except Unavailable as problem:
+        raise ModelError(problem.message, reason="code_interpreter") from problem
     heard = turn.called(call.id)
     assert isinstance(heard, CodeInterpreterCall)
     code = structs.replace(heard.code_interpreter, made=executed.made, note=executed.note)
@@ -118,6 +124,10 @@ async def ran(
 def tokens_of(call: CodeInterpreterCall, *, count: Callable[[str], int]) -> int:
     """What the model is told of it takes so much of the prompt."""
     return count(tool.output(call.code_interpreter))
+
+
+def _is_newer(original: StoredFile | None, made: StoredFile) -> bool:
+    return original is not None and age(original) > age(made)
 
 
 def _deltas(output: Output) -> Sequence[CodeOutputDelta]:

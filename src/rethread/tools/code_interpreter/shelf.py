@@ -74,12 +74,12 @@ class Shelf(NamedTuple):
         made = await code_files.of_thread(self.db, self.thread_id)
         stored = await files.many(self.db, self.project, list(made.values()))
         by_id = {file.id: file for file in originals}
-        newest = {name: _age(by_id[file_id]) for name, file_id in session.originals.items()}
+        newest = {name: age(by_id[file_id]) for name, file_id in session.originals.items()}
         left = most_bytes - sum(look.size for look in session.known.values())
         gone = list[str]()
         for path, file_id in made.items():
             file = stored.get(file_id)
-            if file is None or file.bytes > left or newest.get(path, 0) > _age(file):
+            if file is None or file.bytes > left or newest.get(path, 0) > age(file):
                 continue
             try:
                 async with self.blobs.local(file.blob) as source:
@@ -135,7 +135,8 @@ class Shelf(NamedTuple):
             del session.known[path]
 
 
-def _age(file: StoredFile) -> int:
+def age(file: StoredFile) -> int:
+    """When the file was made: of two at one path the newer one is what the code finds."""
     return _created(file.body).created_at
 
 
