@@ -111,9 +111,13 @@ class Session:
 
     async def _left(self) -> None:
         self._kernel.close()
-        await self._closing
+        await self._gone()
         self.folder.close()
         await asyncio.to_thread(self._sandbox.remove_place, self._box.place)
+
+    async def _gone(self) -> None:
+        """Wait until nothing of it runs; not for ever, as without a sandbox a process may hide."""
+        await asyncio.wait({self._closing}, timeout=GONE_SECONDS)
 
     async def _ended(
         self, executing: asyncio.Task[None], flood: "_Flood", *, seconds: float
@@ -139,7 +143,7 @@ class Session:
                 await executing
         except (Closed, TimeoutError):
             self.kill()
-            await self._closing
+            await self._gone()
             return Ended(self._box.over or "exit", is_over=True)
         return Ended(None, is_over=False)
 
