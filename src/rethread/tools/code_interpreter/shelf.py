@@ -12,7 +12,7 @@ import msgspec
 
 from rethread.blobs import Blobs
 from rethread.contract.steps import MadeFile
-from rethread.errors import Missing
+from rethread.errors import Missing, Unavailable
 from rethread.store import code_files, files
 from rethread.store.database import Database
 from rethread.store.files import StoredFile
@@ -57,13 +57,13 @@ class Shelf(NamedTuple):
             try:
                 async with self.blobs.local(file.blob) as source:
                     look = await asyncio.to_thread(session.folder.put_original, name, source)
-            except (Missing, OSError):
+            except (Missing, Unavailable, OSError):
                 gone.append(name)
                 continue
             session.originals[name], session.known[name] = file_id, look
             left -= look.size
         return [
-            *_note("could not be read, so the code does not have them", gone),
+            *_note("could not be had, so they are not there", gone),
             *_note("are too large for the disk of the session", too_large),
         ]
 
@@ -84,12 +84,12 @@ class Shelf(NamedTuple):
             try:
                 async with self.blobs.local(file.blob) as source:
                     look = await asyncio.to_thread(session.folder.put_back, path, source)
-            except (Missing, OSError):
+            except (Missing, Unavailable, OSError):
                 gone.append(path)
                 continue
             session.known[path] = look
             left -= look.size
-        return _note("were made before and could not be read", gone)
+        return _note("were made before and could not be had", gone)
 
     async def keep_made(self, session: Session) -> tuple[list[MadeFile], list[str]]:
         """Keep what is new in the session's folder, so much of it; notes on what is not kept."""
