@@ -1,6 +1,6 @@
 """What a driver that went away has left open is ended with what listeners had seen of it."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -8,6 +8,10 @@ import pytest
 from rethread.contract.messages import (
     FileCitation,
     FileCitationAnnotation,
+    FilePath,
+    FilePathAnnotation,
+    ImageFileInput,
+    ImageFilePart,
     Message,
     RefusalPart,
     TextPart,
@@ -20,7 +24,7 @@ from rethread.runs.calls import Offer
 from rethread.runs.lifecycle import move
 from rethread.runs.recorder import Recorder
 from rethread.runs.turn import Turn
-from rethread.runs.writing import Known
+from rethread.runs.writing import NOTHING_KNOWN, Known
 from rethread.store import messages, steps
 from rethread.store.database import Database
 from rethread.store.events import EventLog
@@ -31,14 +35,17 @@ from tests.objects import NOW, PROJECT, claimed, stored_run
 
 
 async def left_open(
-    db: Database, *answers: Reply, cited: Mapping[str, str] | None = None
+    db: Database,
+    *answers: Reply,
+    known: Known = NOTHING_KNOWN,
+    images: Sequence[str] = (),
 ) -> tuple[Run, list[Step]]:
     """A run whose driver went away after it had recorded these answers, and its steps."""
     log = EventLog(db)
     started = await stored_run(db, log)
     run = move(started.run, "in_progress", now=NOW)
     recorder = Recorder(log, await claimed(db), last_number=2)
-    turn = Turn(run, offer=Offer(frozenset({"weather"})), known=Known(cited or {}))
+    turn = Turn(run, offer=Offer(frozenset({"weather"})), known=known, images=images)
     for answer in answers:
         recorder.record(feed(turn, answer))
         await recorder.settle()
@@ -66,7 +73,7 @@ async def test_a_message_in_progress_ends_with_what_was_streamed_into_it(db: Dat
 async def test_a_message_in_progress_keeps_what_it_has_cited(db: Database) -> None:
     mark = "【0:0†a.md】"
     said = replies.text("As it says", mark[:4], mark[4:] + "!", mark[:4])
-    run, open_steps = await left_open(db, said, cited={mark: "file-a"})
+    run, open_steps = await left_open(db, said, known=Known({mark: "file-a"}))
     message = (await open_ends.closing(db, run, open_steps, status="failed", now=NOW))[0].payload
     assert isinstance(message, Message)
     cited = FileCitationAnnotation(mark, 10, 10 + len(mark), FileCitation("file-a"))
@@ -91,6 +98,20 @@ async def test_what_has_ended_stays_as_it_is(db: Database) -> None:
     assert [step.status for step in open_steps] == ["completed", "in_progress"]
     events = await open_ends.closing(db, run, open_steps, status="cancelled", now=NOW)
     assert names(events) == ["run.step.cancelled"]
+
+
+async def test_a_message_in_progress_keeps_its_images_and_its_links(sqlite: Database) -> None:
+    link = "sandbox:/mnt/data/x.csv"
+    known = Known(paths={"x.csv": "file-x"})
+    half = replies.text(f"({link})", " and")
+    run, open_steps = await left_open(sqlite, half, known=known, images=["file-i"])
+    [cut, _] = await open_ends.closing(sqlite, run, open_steps, status="failed", now=NOW)
+    assert isinstance(cut.payload, Message)
+    linked = FilePathAnnotation(link, 1, 1 + len(link), FilePath("file-x"))
+    assert cut.payload.content == [
+        ImageFilePart(ImageFileInput("file-i", "auto")),
+        TextPart(TextValue(f"({link}) and", [linked])),
+    ]
 
 
 async def test_a_message_that_was_deleted_meanwhile_is_not_spoken_of(db: Database) -> None:
