@@ -58,7 +58,9 @@ def main(sockets: str) -> None:
     Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)
     app = IPKernelApp.instance(config=configuration(key, sockets))
     app.initialize([])  # type: ignore[no-untyped-call]
-    app.kernel.shell.ask_exit = sys.exit  # `exit()` ends the code, and not the session
+    shell = app.kernel.shell
+    shell.system = shell.system_raw  # the other one wants a terminal, which a sandbox has not
+    shell.ask_exit = sys.exit  # `exit()` ends the code, and not the session
     app.start()  # type: ignore[no-untyped-call]
 
 
