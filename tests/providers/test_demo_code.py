@@ -10,7 +10,10 @@ from rethread.providers.demo import answer
 from rethread.tools.code_interpreter import tool
 
 CODE = "x = 6\nprint(x * 7)"
-FENCED = f"Not this:\n```js\nlet x\n```\nPlease run\n```python\n{CODE}\n```\nand then\n\n```\nprint('and this')\n```\nThanks."
+FENCED = (
+    f"Not this:\n```js\nlet x\n```\nPlease run\n```python\n{CODE}\n```\nand then\n\n"
+    "```\nprint('and this')\n```\nThanks."
+)
 OTHER = {"type": "function", "function": {"name": "other"}}
 
 
