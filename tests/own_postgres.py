@@ -55,6 +55,11 @@ class OwnPostgres:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
 
     @property
+    def socket_url(self) -> str:
+        """For a client on this machine, by a file."""
+        return f"postgresql://{USER}@/postgres?host={self._folder}&port={self.port}"
+
+    @property
     def pid(self) -> int:
         """The postmaster's."""
         assert self._process is not None
@@ -68,7 +73,7 @@ class OwnPostgres:
         self._process = subprocess.Popen(
             [
                 *(self._bin / "postgres", "-D", self._folder, "-h", "127.0.0.1"),
-                *("-p", str(self.port), "-k", "", *options),
+                *("-p", str(self.port), "-k", self._folder, *options),
             ],
             user=self._account.pw_uid if self._account else None,
             group=self._account.pw_gid if self._account else None,

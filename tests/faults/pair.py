@@ -35,7 +35,7 @@ def pair_of_servers(
     """Two servers on a new database, gone afterwards."""
     url = postgres.new_database()
     with ExitStack() as stack:
-        stack.callback(postgres.drop, url)
+        stack.callback(postgres.give_back, url)
         servers = [
             stack.enter_context(
                 running_server(

@@ -68,7 +68,7 @@ def place(
     (folder / "sitecustomize.py").write_text(WRONG_CLOCK)
     url = postgres.new_database()
     with ExitStack() as stack:
-        stack.callback(postgres.drop, url)
+        stack.callback(postgres.give_back, url)
 
         def start(name: str, offset_seconds: int, *, life_seconds: int = 600) -> Scene:
             offset = folder / f"{name}.offset"
