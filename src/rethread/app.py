@@ -32,7 +32,6 @@ from rethread.http.request import Options, Services
 from rethread.http.server import new_server
 from rethread.http.stopping import Stop, turn_away
 from rethread.providers import Provider
-from rethread.providers.chat import ChatCompletions
 from rethread.providers.demo import Demo
 from rethread.providers.embeddings import Embedder
 from rethread.runs.commands import Dispatch
@@ -235,6 +234,9 @@ async def _database(settings: Settings) -> AsyncIterator[Database]:
 def _provider(settings: Settings) -> Provider:
     if settings.upstream_url is None:
         return Demo()
+    # Half of what a start takes is the HTTP client of this one.
+    from rethread.providers.chat import ChatCompletions  # noqa: PLC0415 - only where it is used
+
     return ChatCompletions(
         base_url=settings.upstream_url,
         api_key=settings.upstream_api_key,
