@@ -24,7 +24,8 @@ from rethread.tools.code_interpreter.sandbox.confining import (
 NEVER: Final = float("inf")
 WATCH_SECONDS: Final = 0.1  # between two looks while code runs
 REST_SECONDS: Final = 0.5
-LOOK_SHARE: Final = 0.1  # of its time that is spent with looking at one box, at most
+LOOK_SHARE: Final = 0.1  # of the time is spent with looking at a box's disk, at most
+HASTE_SHARE: Final = 0.25  # and with looking at its memory, which fills quicker
 FULL_SECONDS: Final = 2.0  # how long a box may have all the processes that it may have
 KEPT_OUTPUT: Final = 4096  # bytes of what a box writes
 OUTPUT_AT_ONCE: Final = 16 * 1024
@@ -47,6 +48,8 @@ class Boxed:
         self._why: str | None = None
         self._output = b""
         self._interval = REST_SECONDS
+        self._look_at_disk_at = 0.0
+        self._written: dict[str, int] = {}
         self._full_since: float | None = None
         self._inside = -1  # a pidfd of the first process inside: when that is dead, all are
         self._python = -1
@@ -59,7 +62,7 @@ class Boxed:
         self._info, info = os.pipe()
         self._here, here = os.pipe()
         go_on, self._go_on = os.pipe()
-        self._written, output = os.pipe()
+        self._wrote, output = os.pipe()
         seccomp = os.open(asked["filter"], os.O_RDONLY | os.O_CLOEXEC)
         options = _readable("\0".join([*asked["options"], ""]).encode())
         given = {1: output, 2: output, INFO: info, HERE: here, GO_ON: go_on}
@@ -94,27 +97,28 @@ class Boxed:
             os.kill(self.pid, signal.SIGKILL)
 
     def look(self) -> None:
-        """See whether a limit is passed; the time that it took sets when to look again."""
+        """See whether a limit is passed; the time that it takes sets when to look again."""
         begun = time.monotonic()
         try:
-            limit = self._passed(begun)
+            limit = self._passed(begun) or self._passed_on_disk(begun)
         except OSError as problem:  # what can't be watched must not run
             self._why = self._why or f"it can't be watched: {problem}"
             self.kill()
-            limit = None
+        else:
+            if limit is not None:
+                self._over = self._over or limit
+                self.kill()
         self._drain()
-        done = time.monotonic()
-        self.look_at = done + max(self._interval, (done - begun) / LOOK_SHARE)
-        if limit is not None:
-            self._over = self._over or limit
-            self.kill()
 
     def close(self) -> None:
         """Let go of everything and report; nothing of it runs any more."""
         self._drain()
         self._stop_listening()
         processes = (self._outside, self._inside, self._python)
-        others = (self._proc, self._folder, self._written, self._go_on, *self._in_memory)
+        for each in processes:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(each)
+        others = (self._proc, self._folder, self._wrote, self._go_on, *self._in_memory)
         for each in (*processes, *others):
             if each >= 0:
                 os.close(each)
@@ -165,20 +169,34 @@ class Boxed:
         # One that is full can't do anything any more; code that starts too much would have ended.
         is_full = found.tasks >= self._limits["processes"]
         self._full_since = (self._full_since or now) if is_full else None
+        done = time.monotonic()
+        self.look_at = done + max(self._interval, (done - now) / HASTE_SHARE)
         if self._full_since is not None and now - self._full_since >= FULL_SECONDS:
             return "processes"
-        return "disk" if self._is_disk_full() else None
+        return None
+
+    def _passed_on_disk(self, now: float) -> str | None:
+        if now < self._look_at_disk_at:
+            return None
+        begun = time.monotonic()
+        is_full = self._is_disk_full()
+        done = time.monotonic()
+        self._look_at_disk_at = done + (done - begun) / LOOK_SHARE
+        return "disk" if is_full else None
 
     def _is_disk_full(self) -> bool:
         most = self._limits["disk_bytes"]
         used = watching.used_by(self._folder, most_bytes=most)
         used += watching.deleted_bytes(self._proc, self._in_memory)
+        self._written |= watching.written(self._proc)
         if used > most:
             return True
         # Deleted, closed and still mapped, or on its way through a socket: nobody can see those
-        # files, but what was written is counted, and the disk has got fuller.
-        is_fuller = self._free - _free_bytes(self._folder) > most + FREE_SLACK
-        return is_fuller and watching.written(self._proc) - used > most
+        # files. But the disk has got fuller; and what was written is counted, though not of
+        # processes that came and went between two looks.
+        fuller = self._free - _free_bytes(self._folder) - FREE_SLACK
+        unseen = sum(self._written.values()) - used
+        return fuller > most and (unseen > most or (fuller > 2 * most and unseen > fuller / 10))
 
     def _watch(self) -> None:
         """From now on other people's code runs: behind the server, and looked at often."""
@@ -198,9 +216,9 @@ class Boxed:
 
     def _drain(self) -> None:
         """Keep the end of what it wrote. No more is read at once: it may write without end."""
-        os.set_blocking(self._written, False)
+        os.set_blocking(self._wrote, False)
         with contextlib.suppress(BlockingIOError):
-            self._output = (self._output + os.read(self._written, OUTPUT_AT_ONCE))[-KEPT_OUTPUT:]
+            self._output = (self._output + os.read(self._wrote, OUTPUT_AT_ONCE))[-KEPT_OUTPUT:]
 
     def _wake_at_end_of(self, process: int) -> None:
         """Have the warden look around when a process ends."""

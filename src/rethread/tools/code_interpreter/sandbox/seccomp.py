@@ -59,7 +59,8 @@ PRETENDED: Final = (
     *("fsync", "fdatasync", "sync", "syncfs", "sync_file_range", "msync"),
     # Code runs behind the server and shall not change that; ZeroMQ aborts where it may not try.
     *("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"),
-    *("setpriority", "ioprio_set"),
+    # A new session would be a new share of the cores, as large as the server's (autogroup).
+    *("setpriority", "ioprio_set", "setsid"),
 )
 REFUSED: Final[Mapping[str, int]] = {
     # A gigabyte a call, faster than anybody can look; C libraries write zeros instead.

@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -21,6 +22,7 @@ FREE_SOCKETS, SOCKET_BYTES = 64, 256 * 1024  # net.core.wmem_default, rounded up
 FREE_DESCRIPTORS, DESCRIPTOR_BYTES = 512, 16 * 1024  # a pipe, past the user's soft limit
 NODE_BYTES: Final = 1024  # of a file in memory, beside its content
 DEEPEST: Final = 100
+MOST_SHARED: Final = 8  # processes may share pages, but not so many with so many
 MOST_FILES: Final = 20_000
 """Files and folders of a box: they cost too, and empty ones have no blocks."""
 
@@ -42,27 +44,28 @@ class Task(NamedTuple):
 
 
 def taken(proc: int, in_memory: list[int], *, most_bytes: int) -> Taken:
-    """What the processes of the box with that /proc take, exactly only where it is too much.
+    """What the processes of the box with that /proc take, exactly only where it may be too much.
 
-    `proc` and `in_memory` are descriptors: of its /proc, and of its file systems in memory.
+    Where it surely is, nothing is counted anew: that takes long for many pages. `proc` and
+    `in_memory` are descriptors: of its /proc, and of its file systems in memory.
     """
     tasks = list(_tasks(proc))
     kept = sum(map(_kept_in, in_memory)) + sum(task.tables_bytes for task in tasks)
     kept += _held_by_kernel(proc, tasks)
     count = sum(task.threads for task in tasks)
     resident = sum(task.resident_bytes for task in tasks)
-    if kept + resident <= most_bytes:
+    if kept + resident <= most_bytes or resident > most_bytes * MOST_SHARED:
         return Taken(kept + resident, count)
     return Taken(kept + sum(_proportional(proc, task) for task in tasks), count)
 
 
-def written(proc: int) -> int:
-    """Bytes that the living processes had written to disks, less what was taken back."""
-    total = 0
+def written(proc: int) -> dict[str, int]:
+    """Bytes that each process had written to disks, less what it took back."""
+    found = {}
     for pid in _pids(proc):
-        fields = dict(_fields(_read(proc, f"{pid}/io")))
-        total += fields.get("write_bytes", 0) - fields.get("cancelled_write_bytes", 0)
-    return max(0, total)
+        fields = dict(_fields(_read(proc, pid, "io")))
+        found[pid] = fields.get("write_bytes", 0) - fields.get("cancelled_write_bytes", 0)
+    return found
 
 
 def deleted_bytes(proc: int, in_memory: list[int]) -> int:
@@ -70,8 +73,8 @@ def deleted_bytes(proc: int, in_memory: list[int]) -> int:
     counted_already = {os.fstat(each).st_dev for each in in_memory}
     seen: dict[tuple[int, int], int] = {}
     for pid in _pids(proc):
-        for name in _names(proc, f"{pid}/fd"):
-            with contextlib.suppress(OSError):
+        for name in _descriptors(proc, pid):
+            with _unless_gone(proc, pid):
                 found = os.stat(f"{pid}/fd/{name}", dir_fd=proc)
                 if stat.S_ISREG(found.st_mode) and not found.st_nlink:
                     seen[found.st_dev, found.st_ino] = found.st_blocks * BLOCK
@@ -115,7 +118,7 @@ def _below(parent: int, name: str, depth: int) -> Iterator[int]:
 
 def _tasks(proc: int) -> Iterator[Task]:
     for pid in _pids(proc):
-        fields = dict(_fields(_read(proc, f"{pid}/status")))
+        fields = dict(_fields(_read(proc, pid, "status")))
         yield Task(
             pid,
             1024 * (fields.get("VmRSS", 0) + fields.get("VmSwap", 0)),
@@ -125,7 +128,7 @@ def _tasks(proc: int) -> Iterator[Task]:
 
 
 def _proportional(proc: int, task: Task) -> int:
-    fields = dict(_fields(_read(proc, f"{task.pid}/smaps_rollup")))
+    fields = dict(_fields(_read(proc, task.pid, "smaps_rollup")))
     if "Pss" not in fields:  # it has gone, or may not be read: then the larger figure counts
         return task.resident_bytes
     return 1024 * (fields["Pss"] + fields.get("SwapPss", 0))
@@ -135,7 +138,7 @@ def _held_by_kernel(proc: int, tasks: list[Task]) -> int:
     """What sockets, pipes and their like may hold: sent, and read by nobody."""
     sockets = 0
     for task in tasks[:1]:
-        for line in _read(proc, f"{task.pid}/net/sockstat").splitlines()[:1]:
+        for line in _read(proc, task.pid, "net/sockstat").splitlines()[:1]:
             sockets = int(line.split()[2])  # "sockets: used 12", also of those on their way
     others = sum(_open_files(proc, task.pid) for task in tasks)
     return (
@@ -145,11 +148,10 @@ def _held_by_kernel(proc: int, tasks: list[Task]) -> int:
 
 
 def _open_files(proc: int, pid: str) -> int:
-    try:
+    size = 0
+    with _unless_gone(proc, pid):
         size = os.stat(f"{pid}/fd", dir_fd=proc).st_size  # their number, since Linux 6.2
-    except OSError:
-        return 0
-    return size or len(_names(proc, f"{pid}/fd"))
+    return size or len(_descriptors(proc, pid))
 
 
 def _kept_in(file_system: int) -> int:
@@ -160,33 +162,45 @@ def _kept_in(file_system: int) -> int:
 
 
 def _pids(proc: int) -> list[str]:
-    return [name for name in _names(proc, ".") if name.isdigit()]
-
-
-def _names(parent: int, folder: str) -> list[str]:
+    opened = os.open(".", FOLDER, dir_fd=proc)
     try:
-        opened = os.open(folder, FOLDER, dir_fd=parent)
-    except OSError:
-        return []
-    try:
-        return os.listdir(opened)
-    except OSError:
-        return []
+        return [name for name in os.listdir(opened) if name.isdigit()]
     finally:
         os.close(opened)
 
 
-def _read(parent: int, path: str) -> bytes:
+def _descriptors(proc: int, pid: str) -> list[str]:
+    names: list[str] = []
+    with _unless_gone(proc, pid):
+        opened = os.open(f"{pid}/fd", FOLDER, dir_fd=proc)
+        try:
+            names = os.listdir(opened)
+        finally:
+            os.close(opened)
+    return names
+
+
+def _read(proc: int, pid: str, name: str) -> bytes:
+    text = b""
+    with _unless_gone(proc, pid):
+        opened = os.open(f"{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+        try:
+            text = os.read(opened, 8192)
+        finally:
+            os.close(opened)
+    return text
+
+
+@contextmanager
+def _unless_gone(proc: int, pid: str) -> Iterator[None]:
+    """A process that ended meanwhile has nothing. One that may not be looked at is an OSError."""
     try:
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=parent)
-    except OSError:
-        return b""
-    try:
-        return os.read(opened, 8192)
-    except OSError:
-        return b""
-    finally:
-        os.close(opened)
+        yield
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    except PermissionError:
+        if "VmRSS" in dict(_fields(_read(proc, pid, "status"))):
+            raise  # it still has memory, so it has not ended
 
 
 def _fields(text: bytes) -> Iterator[tuple[str, int]]:
