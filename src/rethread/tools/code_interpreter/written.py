@@ -29,26 +29,31 @@ class Written:
     """The code of one call: `code` is what is known of it, and `problem` why it cannot be run."""
 
     def __init__(self) -> None:
-        self._arguments = ""
-        self._place: int | None = None  # up to where they are read; None: not known where to begin
+        self._arguments: list[str] = []
+        self._code: list[str] = []
+        self._unread = ""
+        self._is_open = False  # inside the string that is the code
         self._is_bare = False  # nothing but the code
-        self.code = ""
         self.problem = ""
+
+    @property
+    def code(self) -> str:
+        """What is known of it by now."""
+        return "".join(self._code)
 
     def feed(self, arguments: str) -> str:
         """More of the code."""
-        self._arguments += arguments
-        if self._place is None:
+        self._arguments.append(arguments)
+        self._unread += arguments
+        if not self._is_open and not self._is_bare:
             self._begin()
-        if self._place is None:
-            return ""
         if self._is_bare:
-            more, self._place = self._arguments[self._place :], len(self._arguments)
+            more, self._unread = self._unread, ""
             return self._add(more)
-        found = WHOLE.match(self._arguments, self._place)
+        found = WHOLE.match(self._unread) if self._is_open else None
         if found is None:
             return ""
-        self._place = found.end()
+        self._unread = self._unread[found.end() :]
         return self._add(_unescaped(found[0]))
 
     def end(self) -> str:
@@ -56,25 +61,27 @@ class Written:
         more = ""
         if not self._is_bare:
             try:
-                more = self._add(_code_in(self._arguments)[len(self.code) :])
+                code = _code_in("".join(self._arguments))
             except (ValueError, RecursionError) as problem:
                 self.problem = UNREADABLE.format(problem=problem)
+            else:
+                more = self._add(code[len(self.code) :])
         if not self.problem and not self.code.strip():
             self.problem = NO_CODE
         return more
 
     def _begin(self) -> None:
         """Find out how the arguments begin; a string, and an object of other keys, is read last."""
-        opened = OPENED.match(self._arguments)
-        begun = self._arguments.lstrip()[:1]
+        opened = OPENED.match(self._unread)
+        begun = self._unread.lstrip()[:1]
         if opened:
-            self._place = opened.end()
+            self._is_open, self._unread = True, self._unread[opened.end() :]
         elif begun and begun not in '{"':
-            self._place, self._is_bare = 0, True
+            self._is_bare = True
 
     def _add(self, code: str) -> str:
         code = LONE_HALF.sub("\N{REPLACEMENT CHARACTER}", code)  # it could not be encoded
-        self.code += code
+        self._code.append(code)
         return code
 
 
