@@ -13,10 +13,11 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 ATTACK_SECONDS: Final = 10.0  # what is not through by then waits for something
-SHOWN: Final = 300
+SHOWN: Final = 200
+END: Final = b"\0"
 
 HOST: Final[dict[str, Any]] = {}  # what the test tells of the host: paths, ports, numbers
 
@@ -101,70 +102,81 @@ def call_number(number: int, *arguments: Any) -> int:
     return int(given)
 
 
-def in_child(attacks: list[Callable[[], object]]) -> dict[str, str]:
-    """What attacks got hold of, tried one after the other in a process of its own; "" where one
-    was held. One that ends the process, or waits without end, is the last of them.
+class Verdict(NamedTuple):
+    """What an attack got hold of, and why no more; both in words."""
+
+    got: str
+    why: str = ""
+
+
+def in_child(attacks: list[Callable[[], object]]) -> dict[str, Verdict]:
+    """What attacks got hold of, tried one after the other in a process of its own.
+
+    One that ends the process, or waits without end, is the last of them.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         for attack in attacks:
-            os.write(writing, json.dumps([attack.__name__, outcome(attack)]).encode() + b"\n")
+            os.write(writing, json.dumps([attack.__name__, *outcome(attack)]).encode() + b"\n")
+        os.write(writing, END)  # not the end of the pipe: what an attack has started holds it
         os._exit(0)
     os.close(writing)
     said, is_over = b"", False
     while not is_over and select.select([reading], [], [], ATTACK_SECONDS)[0]:
         said += (more := os.read(reading, 65536))
-        is_over = not more
+        is_over = not more or said.endswith(END)
     os.close(reading)
     if not is_over:
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    verdicts: dict[str, str] = dict(json.loads(line) for line in said.splitlines())
+    lines = [json.loads(line) for line in said.removesuffix(END).splitlines()]
+    verdicts = {name: Verdict(got, why) for name, got, why in lines}
     if len(verdicts) < len(attacks):
         name = attacks[len(verdicts)].__name__
-        verdicts[name] = ended(status) if is_over else "waits without end"
+        verdicts[name] = ended(status) if is_over else Verdict("waits without end")
     return verdicts
 
 
-def ended(status: int) -> str:
+def ended(status: int) -> Verdict:
     """What it says of an attack that its process has ended: a filter may kill who asks."""
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGSYS, signal.SIGKILL):
-        return ""
-    return f"ended with status {status}"
+        return Verdict("", f"killed by signal {os.WTERMSIG(status)}")
+    return Verdict(f"ended with status {status}")
 
 
-def outcome(attack: Callable[[], object]) -> str:
-    """What an attack got hold of, in words; "" where it was held."""
+def outcome(attack: Callable[[], object]) -> Verdict:
+    """What an attack got hold of."""
     try:
         got = attack()
-    except OSError:
-        return ""
+    except OSError as error:
+        return Verdict("", str(error)[:SHOWN])
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
-        return f"is broken: {error!r}"[:SHOWN]
-    return repr(got)[:SHOWN] if got else ""
+        return Verdict(f"is broken: {error!r}"[:SHOWN])
+    return Verdict(repr(got)[:SHOWN] if got else "")
 
 
 def report(attacks: Iterable[Callable[[], object]]) -> None:
     """Try them one after the other, and print what each got."""
-    left, verdicts = list(attacks), dict[str, str]()
+    left = list(attacks)
     while left:
-        verdicts |= in_child(left)
+        verdicts = in_child(left)
+        say(verdicts)
         left = [attack for attack in left if attack.__name__ not in verdicts]
-    say(verdicts)
 
 
-def report_own(attack: Callable[[], object]) -> None:
-    """Try one in this very process; never on the bare machine, which some would take down."""
+def report_own(*attacks: Callable[[], object]) -> None:
+    """Try them in this very process; never on the bare machine, which some would take down."""
     if os.readlink("/proc/self/ns/pid") == HOST["namespaces"]["pid"]:
         raise RuntimeError("This is the host.")
-    say({attack.__name__: outcome(attack)})
+    for attack in attacks:
+        say({attack.__name__: outcome(attack)})
 
 
-def say(verdicts: dict[str, str]) -> None:
+def say(verdicts: dict[str, Verdict]) -> None:
     """Print what attacks got, as JSON in a line."""
-    through = {name: got for name, got in verdicts.items() if got}
-    held = [name for name, got in verdicts.items() if not got]
-    sys.stdout.write("\nVERDICT " + json.dumps({"through": through, "held": held}) + "\n")
+    sys.stdout.write(f"\nVERDICT {json.dumps(verdicts)}\n")
     sys.stdout.flush()

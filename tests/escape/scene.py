@@ -21,33 +21,36 @@ from typing import Any, Final, NamedTuple
 import psutil
 from openai import OpenAI
 
-from tests.escape.texts import attack_text, single_text
+from tests.escape.texts import MODULES, attack_names, module_text, some_of, within
 from tests.sdk.clients import sync_client
 from tests.server import ServerProcess, running_server
 
 ORDINARY: Final = 64_321  # a user that nobody is
 LOOK_SECONDS: Final = 0.05
 GONE_SECONDS: Final = 20.0
+RUN_EVENTS: Final = frozenset(
+    f"thread.run.{status}" for status in ("completed", "failed", "incomplete", "expired")
+)
+VERDICT: Final = "VERDICT "
 CODE: Final[Any] = [{"type": "code_interpreter"}]
-
-MEMORY_MB: Final = 384
-DISK_MB: Final = 48
-PROCESSES: Final = 40
-CALL_SECONDS: Final = 40
 
 
 class Terms(NamedTuple):
     """What the sessions of a server may take."""
 
-    call_seconds: float = CALL_SECONDS
+    call_seconds: float = 60
+    memory_mb: int = 384
+    disk_mb: int = 48
+    processes: int = 40
     sessions: int = 4
     warm: int = 1
 
     def flags(self) -> list[str]:
         """For `rethread serve`."""
         return [
-            *("--code-memory-mib", str(MEMORY_MB), "--code-disk-mib", str(DISK_MB)),
-            *("--code-processes", str(PROCESSES), "--code-call-seconds", str(self.call_seconds)),
+            *("--code-memory-mib", str(self.memory_mb), "--code-disk-mib", str(self.disk_mb)),
+            *("--code-processes", str(self.processes)),
+            *("--code-call-seconds", str(self.call_seconds)),
             *("--code-sessions", str(self.sessions), "--code-warm", str(self.warm)),
         ]
 
@@ -61,12 +64,14 @@ class Heard(NamedTuple):
     made: dict[str, bytes]
     """The files that came of it, by their names: how each begins."""
 
-    def verdict(self) -> dict[str, str]:
-        """What attacks got hold of, by their names; all were tried."""
-        lines = [line for line in self.logs.splitlines() if line.startswith("VERDICT ")]
-        assert lines, f"no verdict; the run {self.status}: {self.logs[-2000:]}"
-        through: dict[str, str] = json.loads(lines[-1].removeprefix("VERDICT "))["through"]
-        return through
+    @property
+    def verdicts(self) -> dict[str, list[str]]:
+        """What attacks got hold of and why no more, by their names, as far as they were tried."""
+        lines = [line for line in self.logs.splitlines() if line.startswith(VERDICT)]
+        found: dict[str, list[str]] = {}
+        for line in lines:
+            found |= json.loads(line.removeprefix(VERDICT))
+        return found
 
 
 class Host(NamedTuple):
@@ -154,24 +159,31 @@ class Watched:
 
 
 class Scene:
-    """A server, a thread of its with a session, and the host around them."""
+    """A server, a thread with a session, and the host around them."""
 
-    def __init__(self, server: ServerProcess, client: OpenAI, host: Host, sandbox: str) -> None:
-        self.server, self.client, self.host, self.sandbox = server, client, host, sandbox
+    def __init__(self, server: ServerProcess, client: OpenAI, host: Host, terms: Terms) -> None:
+        self.server, self.client, self.host, self.terms = server, client, host, terms
         self.process = psutil.Process(server.process.pid)
-        self.assistant_id = client.beta.assistants.create(model="demo", tools=CODE).id
-        self.thread_id = self.new_thread()
         self._seen: set[str] = set()
+        # The attacks are files of the assistant: a model would take long to write all that.
+        files = [
+            client.files.create(file=(f"{name}.py", self._text(name)), purpose="assistants").id
+            for name in MODULES
+        ]
+        self.assistant_id = client.beta.assistants.create(
+            model="demo", tools=CODE, tool_resources={"code_interpreter": {"file_ids": files}}
+        ).id
+        self.thread_id = self.new_thread()
 
     def new_thread(self) -> str:
         return self.client.beta.threads.create().id
 
-    def told(self, **more: Any) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
         """What attacks are told of the host: they are to know all that could help them."""
         listeners = self.host.listeners
         return {
             "canaries": [str(path) for path in self.host.canaries],
-            "runtime": [sys.prefix, sys.base_prefix, *sys.path[1:]],
+            "runtime": [sys.prefix, sys.base_prefix],
             "command_mark": str(self.server.port),
             "secret_backwards": self.host.secret[::-1],
             "server_pid": self.server.process.pid,
@@ -186,20 +198,33 @@ class Scene:
             "abstract_name": listeners.abstract_name,
             "socket_paths": [listeners.path],
             "socket_marks": [listeners.abstract_name, listeners.path],
-            "memory_mb": MEMORY_MB,
-            "disk_mb": DISK_MB,
-            "processes": PROCESSES,
-            "mark_of_another": "",
-            **more,
+            "memory_mb": self.terms.memory_mb,
+            "disk_mb": self.terms.disk_mb,
+            "processes": self.terms.processes,
+            "mark_of_another": f"of another thread {self.host.mark}",
         }
 
-    def attack(self, module: str, **more: Any) -> dict[str, str]:
-        """What a module's attacks got hold of; all of them are tried, one after the other."""
-        return self.run(attack_text(module, self.told(**more))).verdict()
+    def attack(self, module: str, *names: str, thread_id: str = "") -> dict[str, str]:
+        """What a module's attacks got hold of, all of them or some; one after the other."""
+        wanted = names or attack_names(module)
+        heard = self.run(some_of(module, wanted), thread_id=thread_id)
+        assert heard.verdicts.keys() == {*wanted}, heard.logs
+        return _through(heard)
 
-    def attack_once(self, module: str, name: str, **more: Any) -> Heard:
-        """One attack, in the session's own process; it may be the session's end."""
-        return self.run(single_text(module, name, self.told(**more)))
+    def attack_within(self, module: str, *names: str) -> dict[str, str]:
+        """The same, each in the session's own process: where that ends, the next session goes on
+        behind the attack that has ended it, which has got nothing.
+        """
+        left, through = list(names), dict[str, str]()
+        while left:
+            heard = self.attack_once(module, *left)
+            through |= _through(heard)
+            left = left[len(heard.verdicts) + 1 :]
+        return through
+
+    def attack_once(self, module: str, *names: str) -> Heard:
+        """Attacks in the session's own process; each may be the session's end."""
+        return self.run(within(module, names))
 
     def run(self, code: str, *, thread_id: str = "", attachments: list[str] | None = None) -> Heard:
         """Have code run in a thread's session: what came of it."""
@@ -209,15 +234,13 @@ class Scene:
         threads.messages.create(
             thread_id, role="user", content=f"```python\n{code}\n```", attachments=attached
         )
-        run_id = ""
         with threads.runs.stream(thread_id=thread_id, assistant_id=self.assistant_id) as stream:
-            for event in stream:
-                if event.event == "thread.run.created":
-                    run_id = event.data.id
-        run = threads.runs.retrieve(run_id, thread_id=thread_id)
+            events = [event for event in stream if event.event in RUN_EVENTS]
+        run: Any = events[-1].data
+        steps = threads.runs.steps.list(run.id, thread_id=thread_id, order="asc")
         outputs: list[Any] = [
             output
-            for step in threads.runs.steps.list(run_id, thread_id=thread_id, order="asc")
+            for step in steps
             if step.step_details.type == "tool_calls"
             for call in step.step_details.tool_calls
             if call.type == "code_interpreter"
@@ -253,12 +276,19 @@ class Scene:
             time.sleep(LOOK_SECONDS)
         return True
 
+    def _text(self, module: str) -> bytes:
+        return module_text(module, self.told()).encode()
+
     def _made(self) -> dict[str, bytes]:
         """Files that were not there before, and how they begin."""
         files = self.client.files
         found = [one for one in files.list(purpose="assistants_output") if one.id not in self._seen]
         self._seen.update(one.id for one in found)
         return {one.filename: files.content(one.id).content[:4096] for one in found}
+
+
+def _through(heard: Heard) -> dict[str, str]:
+    return {name: got for name, (got, _) in heard.verdicts.items() if got}
 
 
 def processes_with(mark: str) -> list[int]:
@@ -274,6 +304,7 @@ def running_scene(
     """A server with that sandbox; as an ordinary user where these tests are run by root."""
     mark = f"canary-{secrets.token_hex(6)}"
     secret = secrets.token_hex(12)
+    terms = terms or Terms()
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="rethread-escape-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -291,13 +322,13 @@ def running_scene(
         server = stack.enter_context(
             running_server(
                 data_dir,
-                *("--sandbox", sandbox, *(terms or Terms()).flags()),
+                *("--sandbox", sandbox, *terms.flags()),
                 env={"OPENAI_API_KEY": secret, "HOME": str(folder)},
                 before=as_ordinary() if ordinary else (),
             )
         )
         client = stack.enter_context(sync_client(server, timeout=90.0))
-        yield Scene(server, client, Host(canaries, secret, mark, listeners), sandbox)
+        yield Scene(server, client, Host(canaries, secret, mark, listeners), terms)
 
 
 def as_ordinary() -> tuple[str, ...]:

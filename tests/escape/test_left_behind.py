@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.escape.scene import Heard, Scene
-from tests.escape.texts import attack_text
+from tests.escape.texts import within
 
 OWN = b"of the session"
 
@@ -64,9 +64,9 @@ def test_the_server_does_not_write_through_links(scene: Scene, attached: str) ->
             "print(open('/mnt/data/numbers.csv').read())", thread_id=thread, attachments=[attached]
         ).logs
     )
-    attack = attack_text("left_behind", scene.told(), only=frozenset({"folders_as_links"}))
+    attack = within("left_behind", ["folders_as_links"])
     scene.run(attack, thread_id=thread)
-    attack = attack_text("left_behind", scene.told(), only=frozenset({"originals_as_links"}))
+    attack = within("left_behind", ["originals_as_links"])
     heard = scene.run(attack, thread_id=thread)
     assert nothing_of_the_host(scene, heard)
     again = scene.run("print('once more')", thread_id=thread, attachments=[attached])
@@ -84,11 +84,7 @@ def test_code_left_for_the_next_session_does_not_run_in_it(scene: Scene) -> None
     heard = scene.run("import builtins, json; print('poisoned:', hasattr(builtins, 'poisoned'))")
     assert "poisoned: False" in heard.logs
     other = scene.new_thread()
-    only = frozenset({"be_poisoned"})
-    assert (
-        scene.run(attack_text("left_behind", scene.told(), only=only), thread_id=other).verdict()
-        == {}
-    )
+    assert scene.attack("left_behind", "be_poisoned", thread_id=other) == {}
 
 
 def test_what_attacks_leave_goes_with_the_session(scene: Scene) -> None:

@@ -5,7 +5,6 @@ import socket
 import pytest
 
 from tests.escape.scene import Scene, processes_with, running_scene
-from tests.escape.texts import attack_text
 
 HARMLESS = {
     "host_files": frozenset(
@@ -49,15 +48,13 @@ def test_what_listens_inside_is_not_reached_from_outside(scene_of_user: Scene) -
 
 
 def test_a_session_sees_nothing_of_another(scene_of_user: Scene) -> None:
-    scene = scene_of_user
-    mark = f"of another thread {scene.host.mark}"
+    scene, other = scene_of_user, scene_of_user.new_thread()
+    mark = scene.told()["mark_of_another"]
     tops = ("/mnt/data", "/tmp", "/dev/shm")
     leave = f"for top in {tops}: open(top + '/left.txt', 'w').write({mark!r})"
-    other = scene.new_thread()
-    assert scene.run(leave, thread_id=other).made.keys() == {"left.txt"}
-    told = scene.told(mark_of_another=mark)
-    names = frozenset({"read_another_session", "read_the_sockets_of_another"})
-    assert scene.run(attack_text("left_behind", told, only=names)).verdict() == {}
+    assert scene.run(leave, thread_id=other).made == {"left.txt": mark.encode()}
+    own = ("read_another_session", "read_the_sockets_of_another")
+    assert scene.attack("left_behind", *own) == {}
     assert scene.run("print(open('/tmp/left.txt').read())", thread_id=other).logs == f"{mark}\n"
 
 
@@ -73,6 +70,5 @@ def test_the_attacks_would_get_through_without_a_sandbox() -> None:
     """Otherwise the other tests would prove nothing."""
     with running_scene("none") as scene:
         for module, names in HARMLESS.items():
-            text = attack_text(module, scene.told(), only=names)
-            assert scene.run(text).verdict().keys() == names
+            assert scene.attack(module, *sorted(names)).keys() == names
         assert set(scene.host.listeners.reached) == {"tcp", "abstract", "path"}

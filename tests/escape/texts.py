@@ -5,11 +5,13 @@ The modules are ordinary ones, so that they are checked as all code is; here not
 
 import ast
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
 SHARED: Final = "from tests.escape.inside import"
+MODULES: Final = tuple(sorted(path.stem for path in (HERE / "attacks").glob("*.py")))
 
 
 def attack_names(module: str) -> list[str]:
@@ -25,23 +27,31 @@ def attack_names(module: str) -> list[str]:
     ]
 
 
-def attack_text(module: str, host: dict[str, Any], *, only: frozenset[str] = frozenset()) -> str:
-    """Code that tries a module's attacks, or some of them, and prints what each got."""
+def module_text(module: str, host: dict[str, Any]) -> str:
+    """Code that has all attacks of a module, and knows of the host what there is to know."""
     own = (HERE / "attacks" / f"{module}.py").read_text()
     lines = [line for line in own.splitlines() if not line.startswith(SHARED)]
-    names = [name for name in attack_names(module) if not only or name in only]
-    return "\n".join(
-        [shared_text(host), *lines, f"report([{', '.join(names)}])"],
-    )
-
-
-def shared_text(host: dict[str, Any]) -> str:
-    """What every attack needs, and what it is told of the host."""
     told = f"HOST.update(json.loads({json.dumps(json.dumps(host))}))"
-    return (HERE / "inside.py").read_text() + "\n" + told + "\n"
+    names = ", ".join(attack_names(module))
+    shared = (HERE / "inside.py").read_text()
+    return "\n".join([shared, told, *lines, f"ATTACKS = [{names}]", ""])
 
 
-def single_text(module: str, name: str, host: dict[str, Any]) -> str:
-    """Code that tries one attack in the session's own process, and prints what it got."""
-    assert name in attack_names(module), name
-    return attack_text(module, host).rsplit("\n", 1)[0] + f"\nreport_own({name})\n"
+def some_of(module: str, names: Collection[str]) -> str:
+    """Code that tries attacks, where the text of the module lies in the session's folder."""
+    return f"{_loaded(module)}report([{_list(module, names)}])"
+
+
+def within(module: str, names: Collection[str]) -> str:
+    """The same, in the session's own process."""
+    return f"{_loaded(module)}report_own({_list(module, names)})"
+
+
+def _loaded(module: str) -> str:
+    return f"exec(open('/mnt/data/{module}.py').read())\n"
+
+
+def _list(module: str, names: Collection[str]) -> str:
+    everything = attack_names(module)
+    assert {*names} <= {*everything}, names
+    return "*ATTACKS" if [*names] == everything else ", ".join(names)

@@ -57,14 +57,18 @@ def fork_bomb() -> object:
 
 
 def thread_bomb() -> object:
-    started = 0
+    threads = []
+    ends = threading.Event()
     try:
         for _ in range(4 * HOST["processes"]):
-            threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
-            started += 1
+            threads.append(threading.Thread(target=ends.wait, daemon=True))
+            threads[-1].start()
     except (RuntimeError, MemoryError):
-        pass
-    return f"{started} threads" if started > HOST["processes"] else ""
+        threads.pop()
+    ends.set()
+    for thread in threads:
+        thread.join()
+    return f"{len(threads)} threads" if len(threads) > HOST["processes"] else ""
 
 
 def process_bomb() -> object:
@@ -117,20 +121,21 @@ def memory_of_many_processes() -> object:
 
 def memory_in_folders() -> object:
     """The folders that are memory; the limit is that of all of it."""
-    total = 0
-    for folder in ("/tmp", "/dev/shm", "/dev", "/run/kernel", "/"):
-        try:
-            with open(f"{folder}/big", "wb", buffering=0) as file:
-                step = partial(append, file.fileno())
-                total += taken(step, step_mb=16, limit_mb=HOST["memory_mb"])
-        except OSError:
-            continue
-    return keep(total, HOST["memory_mb"])
+    paths: list[str] = []
 
+    def step(folder: str, _: int) -> None:
+        path = f"{folder}/big{len(paths)}"
+        with open(path, "wb", buffering=0) as file:
+            paths.append(path)
+            written(file.fileno(), 16 * MB)
 
-def append(number: int, _: int) -> None:
-    """16 MB more."""
-    written(number, 16 * MB)
+    limit, total = HOST["memory_mb"], 0
+    for folder in ("/tmp", "/dev/shm", "/dev", "/run", "/"):
+        total += taken(partial(step, folder), step_mb=16, limit_mb=limit)
+    words = keep(total, limit)
+    for path in paths:
+        os.unlink(path)
+    return words
 
 
 def written(number: int, size: int) -> None:
@@ -145,8 +150,11 @@ def memory_behind_a_crowd() -> object:
     """First so many files and descriptors that whoever looks has a lot to look at; then many
     processes that all fill their memory at once.
     """
+    ends = time.monotonic() + 1.0
     for number in range(15_000):
         os.close(os.open(f"/mnt/data/crowd{number}", os.O_CREAT | os.O_WRONLY))
+        if time.monotonic() > ends:
+            break
     go, start = os.pipe()
     children = 0
     try:
@@ -317,7 +325,7 @@ def memory_in_page_tables() -> object:
     rooms, tables = [], 0
     try:
         while tables * 4096 < 3 * limit * MB:
-            room = mmap.mmap(-1, 2**32, flags=flags)
+            room = mmap.mmap(-1, 2**32, flags=flags, prot=mmap.PROT_READ)
             rooms.append(room)
             room.madvise(15)  # MADV_NOHUGEPAGE
             for at in range(0, 2**32, 2**21):
