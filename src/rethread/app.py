@@ -54,6 +54,7 @@ from rethread.tools.code_interpreter.sandbox import Limits, Sandbox
 from rethread.tools.code_interpreter.sandbox.choosing import find_sandbox
 from rethread.tools.code_interpreter.sessions import Sessions, Terms
 from rethread.tools.file_search.embedding import Placed
+from rethread.tools.file_search.gathering import Gathering
 from rethread.tools.file_search.ingest import Library
 from rethread.tools.file_search.ingesting import Ingesting
 from rethread.tools.file_search.reader import Reader
@@ -301,7 +302,7 @@ def _library(settings: Settings, db: Database, blobs: Blobs, embedder: Embedder 
         timeout_seconds=settings.parse_timeout_seconds,
         memory_bytes=settings.parse_memory_mib * 1024 * 1024,
     )
-    return Library(db, blobs, reader, embedder, asyncio.Lock())
+    return Library(db, blobs, reader, embedder, asyncio.Lock(), Gathering())
 
 
 def _workers(

@@ -189,7 +189,7 @@ async def test_a_reader_that_was_replaced_or_is_not_wanted_adds_nothing(db: Data
     assert not await ingestions.fail(db, third, ReadingError("invalid_file", "Late."))
     await vector_stores.delete(db, PROJECT, store_id, now=NOW)
     assert not await read(db, fourth, "late")
-    assert await ingestions.wanted(db, fourth) is None
+    assert await ingestions.wanted(db, [fourth]) == {}
     await clean_away(db)
     assert await rows_left(db) == {}
 

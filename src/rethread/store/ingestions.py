@@ -5,7 +5,7 @@ wanted any more. As with runs (`leases.py`), a claim raises the fence, lasts as 
 is alive, and the fence goes with every write: one who was replaced writes nothing any more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -41,13 +41,14 @@ claimed = 0, crashes = crashes + CASE WHEN crashes = 0 OR begun = 1 THEN 1 ELSE 
 RELEASE_ALL = f"UPDATE ingestions SET {AFTER_CRASH} WHERE claimed = 1"
 COUNT = "SELECT COUNT(*) FROM ingestions"
 WANTED = """
-SELECT vector_store_files.store_id, vector_store_files.file_id, vector_store_files.filename,
-       vector_store_files.max_chunk_tokens, vector_store_files.overlap_tokens,
-       vector_stores.embedder, files.blob_id
-  FROM vector_store_files
+SELECT vector_store_files.number, vector_store_files.store_id, vector_store_files.file_id,
+       vector_store_files.filename, vector_store_files.max_chunk_tokens,
+       vector_store_files.overlap_tokens, vector_stores.embedder, files.blob_id
+  FROM {pairs_of}(CAST($1 AS {json})) AS read
+  JOIN vector_store_files ON vector_store_files.number = CAST(read.key AS BIGINT)
   JOIN vector_stores ON vector_stores.id = vector_store_files.store_id
   LEFT JOIN files ON files.id = vector_store_files.file_id
- WHERE vector_store_files.number = $1 AND vector_store_files.status = 'in_progress'
+ WHERE vector_store_files.status = 'in_progress'
 """
 COMPLETE = """
 UPDATE vector_store_files SET status = 'completed', usage_bytes = $2
@@ -113,10 +114,11 @@ async def begin(db: Database, reading: Reading) -> bool:
     return bool(await db.write(Statement(BEGIN, reading.file_number, reading.fence)))
 
 
-async def wanted(db: Database, reading: Reading) -> Wanted | None:
-    """What is to be read; None if nobody wants it any more."""
-    rows = await db.read(WANTED, reading.file_number)
-    return Wanted(*rows[0]) if rows else None
+async def wanted(db: Database, readings: Iterable[Reading]) -> dict[int, Wanted]:
+    """What is to be read, by the files' numbers; without what nobody wants any more."""
+    numbers = {str(reading.file_number): "" for reading in readings}
+    rows = await db.read(WANTED, msgspec.json.encode(numbers).decode())
+    return {number: Wanted(*columns) for number, *columns in rows}
 
 
 def holding(reading: Reading) -> Statement:

@@ -29,6 +29,7 @@ from rethread.store.ingestions import Reading
 from rethread.store.vector_store_files import Group
 from rethread.tools.file_search.chunking import Chunk
 from rethread.tools.file_search.embedding import Placed
+from rethread.tools.file_search.gathering import Gathering
 from rethread.tools.file_search.ingest import MOST_ATTEMPTS, Library, ingest
 from rethread.tools.file_search.ingesting import Ingesting
 from rethread.tools.file_search.reader import Reader
@@ -118,7 +119,9 @@ async def read_while(
         return FOUND
 
     library: Any = SimpleNamespace(db=db, blobs=Blobs(), reader=SimpleNamespace(read=read))
-    await ingest(Library(db, library.blobs, library.reader, None, asyncio.Lock()), reading)
+    await ingest(
+        Library(db, library.blobs, library.reader, None, asyncio.Lock(), Gathering()), reading
+    )
 
 
 async def test_a_reader_that_was_replaced_forgets_nothing_of_what_the_other_has_read(
@@ -154,7 +157,9 @@ async def test_a_file_that_only_waits_does_not_count_the_crashes_of_its_server(
     await ingestions.release_all(db)
     await db.write(Statement("UPDATE ingestions SET crashes = 0"))
     reader = Reader(processes=1, timeout_seconds=1, memory_bytes=1)
-    library: Any = SimpleNamespace(db=db, blobs=Blobs(), reader=reader, embedder=None)
+    library: Any = SimpleNamespace(
+        db=db, blobs=Blobs(), reader=reader, embedder=None, gathering=Gathering()
+    )
     has_begun = asyncio.Event()
 
     async def never_started(_: Reader) -> None:
@@ -192,7 +197,7 @@ async def test_an_urgent_file_takes_the_first_place_that_comes_free(db: Database
 
     reader: Any = SimpleNamespace(read=read)
     blobs: Any = Blobs()
-    library = Library(db, blobs, reader, None, asyncio.Lock())
+    library = Library(db, blobs, reader, None, asyncio.Lock(), Gathering())
     ingesting = Ingesting(library, server="s", most=4)
     claiming = asyncio.create_task(ingesting.run())
     async with asyncio.timeout(20):
@@ -239,7 +244,7 @@ async def test_vectors_leave_postgresql_to_others_between_short_writes(
 
     reader: Any = SimpleNamespace(read=read)
     blobs: Any = Blobs()
-    library = Library(watched, blobs, reader, Placed(Fixed(), db), asyncio.Lock())
+    library = Library(watched, blobs, reader, Placed(Fixed(), db), asyncio.Lock(), Gathering())
     await asyncio.gather(*(ingest(library, reading) for reading in readings))
     assert await db.read("SELECT status FROM vector_store_files") == [("completed",)] * 4
     assert (watched.most, watched.writes) == (1, 4 * 4)

@@ -23,6 +23,7 @@ from rethread.store.chunks import IndexedChunk
 from rethread.store.database import Database
 from rethread.store.ingestions import Reading, Wanted
 from rethread.store.vector_store_files import ingested_topic
+from rethread.tools.file_search.gathering import Gathering
 from rethread.tools.file_search.reader import Chunk, Reader, Unreadable
 
 logger = logging.getLogger("rethread.files")
@@ -44,7 +45,8 @@ NO_CONTENT: Final = "The content of this file is not where the server keeps it."
 class Library(NamedTuple):
     """What every reading needs; without an embedder, stores are searched by words alone.
 
-    `indexing` is held by the one who writes what takes the database long.
+    `indexing` is held by the one who writes what takes the database long; those whose files take
+    it little come together in `gathering` first.
     """
 
     db: Database
@@ -52,6 +54,7 @@ class Library(NamedTuple):
     reader: Reader
     embedder: Embedder | None
     indexing: asyncio.Lock
+    gathering: Gathering
 
 
 class Outcome(NamedTuple):
@@ -74,20 +77,27 @@ class Passing(Exception):
         self.reason = reason  # a few words of ours, for the log
 
 
-async def ingest(library: Library, reading: Reading) -> None:
-    """Bring the file to rest, or back into the queue for another attempt."""
+async def ingest(
+    library: Library, reading: Reading, looking: "asyncio.Task[dict[int, Wanted]] | None" = None
+) -> None:
+    """Bring the file to rest, or back into the queue for another attempt.
+
+    `looking` is who finds out what is wanted of it, along with others.
+    """
     began = time.monotonic()
-    wanted = await ingestions.wanted(library.db, reading)
+    looking = looking or asyncio.create_task(ingestions.wanted(library.db, [reading]))
+    wanted = (await asyncio.shield(looking)).get(reading.file_number)
     if wanted is None or wanted.blob is None:
         await _drop(library.db, reading, wanted)
         return
     try:
-        outcome = await _outcome(library, reading, wanted, wanted.blob)
+        with library.gathering.taking_part():
+            outcome = await _outcome(library, reading, wanted, wanted.blob)
     except Replaced:
         await ingestions.drop(library.db, reading)  # if it is still ours, nobody wants it
         return
     except Passing as problem:
-        wanted = await ingestions.wanted(library.db, reading)
+        wanted = (await ingestions.wanted(library.db, [reading])).get(reading.file_number)
         if wanted is None or wanted.blob is None:  # it was deleted, which is why it is not there
             await _drop(library.db, reading, wanted)
         else:
@@ -181,6 +191,8 @@ async def _index(
         done += len(some)
         is_last = done >= len(found)
         vectors = len(found) * len(indexed[-1].vector or b"") if indexed else 0
+        if is_last and not is_slow:
+            await library.gathering.come_together()
         async with library.indexing if is_slow else nullcontext():
             if is_last:
                 usage_bytes = size + vectors

@@ -6,12 +6,13 @@ into the queue, and the next reader goes on where this one got to.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 from rethread.errors import RethreadError
 from rethread.store import ingestions
-from rethread.store.ingestions import Reading
+from rethread.store.ingestions import Reading, Wanted
 from rethread.store.wakeups import Wakeup
 from rethread.tools.file_search.ingest import Library, ingest
 
@@ -29,6 +30,7 @@ class Ingesting:
         self._server = server
         self._most = most
         self._under_way: set[asyncio.Task[None]] = set()
+        self._was_full = False  # when somebody was to be let in
         self._is_leaving = False
 
     async def run(self) -> None:
@@ -58,23 +60,34 @@ class Ingesting:
 
         Half of the places have to be free, so that a claim brings many; what is urgent takes any.
         """
-        while (free := self._most - len(self._under_way)) > 0 and not self._is_leaving:
+        while not self._is_leaving:
+            free = self._most - len(self._under_way)
+            self._was_full = free == 0
+            if free == 0:
+                return
             claimed = await ingestions.claim(
                 self._library.db,
                 server=self._server,
                 most=free,
                 urgent_only=free < self._most // 2,
             )
-            for reading in claimed:
-                task = asyncio.create_task(self._read(reading, wakeup))
-                self._under_way.add(task)
+            self._begin(claimed, wakeup)
             if len(claimed) < free:
                 return
 
-    async def _read(self, reading: Reading, wakeup: Wakeup) -> None:
+    def _begin(self, claimed: Sequence[Reading], wakeup: Wakeup) -> None:
+        if claimed:
+            looking = asyncio.create_task(ingestions.wanted(self._library.db, claimed))
+            for reading in claimed:
+                task = asyncio.create_task(self._read(reading, looking, wakeup))
+                self._under_way.add(task)
+
+    async def _read(
+        self, reading: Reading, looking: "asyncio.Task[dict[int, Wanted]]", wakeup: Wakeup
+    ) -> None:
         """Read a file; if that breaks off for whatever reason, it goes back to the queue."""
         try:
-            await ingest(self._library, reading)
+            await ingest(self._library, reading, looking)
         except asyncio.CancelledError:
             with suppress(RethreadError):  # a database that is away learns it by our silence
                 await ingestions.release(self._library.db, reading)
@@ -87,7 +100,9 @@ class Ingesting:
             task = asyncio.current_task()
             assert task is not None
             self._under_way.discard(task)
-            wakeup.wake(from_afar=False)
+            # To look for what is urgent at the end of each file would cost as much as to write it.
+            if self._was_full or len(self._under_way) <= self._most // 2:
+                wakeup.wake(from_afar=False)
 
     async def _give_back(self, reading: Reading) -> None:
         """Put a file back into the queue, however long the store takes to be writable again."""
