@@ -4,7 +4,7 @@ A session that is made anew gets them back. The files are the client's: they sta
 goes, and a path whose file was deleted is passed over by whoever reads it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rethread.store.database import Database, Statement
 
@@ -29,7 +29,9 @@ def keeping(thread_id: str, path: str, file_id: str) -> list[Statement]:
     return [Statement(LOCK_THREAD, thread_id), Statement(KEEP, thread_id, path, file_id)]
 
 
-async def forget(db: Database, thread_id: str, paths: Iterable[str]) -> None:
+async def forget(
+    db: Database, thread_id: str, paths: Iterable[str], *, also: Sequence[Statement] = ()
+) -> None:
     """Note that there is nothing of the code's at these paths any more."""
     for path in paths:
-        await db.write(Statement(FORGET, thread_id, path))
+        await db.write(Statement(FORGET, thread_id, path), *also)

@@ -31,6 +31,9 @@ ON CONFLICT (thread_id) DO UPDATE
    SET id = excluded.id, server = excluded.server, used_at = excluded.used_at
 """
 TOUCH = "UPDATE code_sessions SET used_at = $3 WHERE thread_id = $1 AND id = $2"
+# A check, as a fence is: a server that was silent for too long may come back with what code has
+# made in a session that the thread has no more.
+HOLD = "UPDATE code_sessions SET used_at = used_at WHERE thread_id = $1 AND id = $2 RETURNING id"
 END = "UPDATE code_sessions SET id = '', server = '' WHERE thread_id = $1 AND id = $2"
 END_ALL = "UPDATE code_sessions SET id = '', server = '' WHERE server = $1"
 CURRENT = """
@@ -58,6 +61,11 @@ async def current(db: Database, thread_ids: Iterable[str]) -> dict[str, str]:
 async def touch(db: Database, thread_id: str, session_id: str) -> None:
     """Note that the session is in use."""
     await db.write(Statement(TOUCH, thread_id, session_id, int(db.now())))
+
+
+def holding(thread_id: str, session_id: str) -> Statement:
+    """The check that the thread has this session, and no newer one until the write is done."""
+    return Statement(HOLD, thread_id, session_id)
 
 
 async def end(db: Database, thread_id: str, session_id: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rethread.blobs.folder import Folder
 from rethread.contract.steps import CodeOutput, ImageOutput, LogsOutput
 from rethread.errors import ModelError
-from rethread.store import code_files, files, threads, vector_store_files
+from rethread.store import code_files, code_sessions, files, threads, vector_store_files
 from rethread.store.database import Database
 from rethread.tools.code_interpreter import pool
 from rethread.tools.code_interpreter.keeping import keep
@@ -195,6 +195,28 @@ async def test_a_session_on_another_server_has_the_files_and_the_model_is_told(
     text, done = await scene.run(first, "'x' in dir()")
     assert (text, done.note) == ("False\n", ANEW)
     assert (await scene.run(first, "open('made.txt', 'a').write('!')"))[1].note == ""
+
+
+async def test_what_code_makes_in_a_session_that_was_replaced_meanwhile_is_not_kept(
+    one_scene: Scene,
+) -> None:
+    scene, server, begun = one_scene, one_scene.server(), asyncio.Event()
+    waiting = """
+import os, time
+os.remove('made.txt'); open('late.txt', 'w').write('late')
+print('begun')
+while not os.path.exists('go'):
+    time.sleep(0.01)
+"""
+    await scene.run(server, "open('made.txt', 'w').write('made')")
+    running = asyncio.create_task(scene.run(server, waiting, on_output=begun.set))
+    await begun.wait()
+    await code_sessions.begin(scene.db, "thread_a", "another", server="elsewhere")
+    [place] = scene.boxes[0].places
+    (place.data / "go").touch()
+    _, done = await running
+    assert done.made == []
+    assert list(await code_files.of_thread(scene.db, "thread_a")) == ["made.txt"]
 
 
 async def test_the_session_that_was_idle_for_longest_goes_first_and_none_that_is_in_use(

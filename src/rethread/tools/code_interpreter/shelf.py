@@ -13,7 +13,7 @@ import msgspec
 from rethread.blobs import Blobs
 from rethread.contract.steps import MadeFile
 from rethread.errors import Missing, Unavailable
-from rethread.store import code_files, files
+from rethread.store import code_files, code_sessions, files
 from rethread.store.database import Database
 from rethread.store.files import StoredFile
 from rethread.tools.code_interpreter.files import Look, NotThere, changed, is_fit, placed
@@ -122,7 +122,10 @@ class Shelf(NamedTuple):
                     self.project,
                     path.rpartition("/")[2],
                     pieces_of(reading),
-                    also=lambda file_id: code_files.keeping(self.thread_id, path, file_id),
+                    also=lambda file_id: [
+                        *code_files.keeping(self.thread_id, path, file_id),
+                        code_sessions.holding(self.thread_id, session.id),
+                    ],
                 )
         except NotThere:
             return None
@@ -130,7 +133,8 @@ class Shelf(NamedTuple):
     async def _forget(self, session: Session, there: Mapping[str, Look]) -> None:
         """What the code has deleted is not put back."""
         gone = [path for path in session.known if path not in there]
-        await code_files.forget(self.db, self.thread_id, gone)
+        holding = code_sessions.holding(self.thread_id, session.id)
+        await code_files.forget(self.db, self.thread_id, gone, also=[holding])
         for path in gone:
             del session.known[path]
 
