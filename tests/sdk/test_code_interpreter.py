@@ -41,12 +41,13 @@ table.amount.sum()
 """
 # It lets go of what it was told to let go of, and goes on: only its end can stop it.
 STUBBORN: Final = """
-print("be" + "gun", flush=True)
+words = ["no", "no", "be" + "gun"]
 while True:
     try:
+        print(words.pop(), flush=True)
         while True: pass
     except KeyboardInterrupt:
-        print("no", flush=True)
+        pass
 """
 
 
