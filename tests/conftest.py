@@ -23,6 +23,35 @@ from tests.server import ServerProcess, running_server
 StartServer = Callable[..., ServerProcess]
 
 DATABASES: Final = ("sqlite", "postgresql")
+# A worker takes one file after the other. These take longest: begun first, none of them is what
+# the others wait for in the end.
+LONG: Final = (
+    "fuzz/test_schemathesis.py",
+    "crash/test_rounds.py",
+    "faults/test_ingestion.py",
+    "faults/test_searches.py",
+    "model/test_model.py",
+    "sdk/test_old_sdks.py",
+    "faults/test_uploads.py",
+    "faults/test_rolling_restart.py",
+    "maintenance/test_reindex.py",
+    "maintenance/test_move.py",
+    "test_docs.py",
+    "faults/test_database_away.py",
+    "faults/test_crash.py",
+    "sdk/test_library.py",
+    "sdk/test_file_search.py",
+    "sdk/test_node.py",
+    "store/test_search.py",
+    "sdk/test_replay.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -73,7 +73,7 @@ class OwnPostgres:
         self._process = subprocess.Popen(
             [
                 *(self._bin / "postgres", "-D", self._folder, "-h", "127.0.0.1"),
-                *("-p", str(self.port), "-k", self._folder, *options),
+                *("-p", str(self.port), "-k", str(self._folder), *options),
             ],
             user=self._account.pw_uid if self._account else None,
             group=self._account.pw_gid if self._account else None,
