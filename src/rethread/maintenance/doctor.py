@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from rethread.tools.code_interpreter.sandbox import NoSandbox, StartFailed
+from rethread.tools.code_interpreter.sandbox import NoSandbox, Sandbox, StartFailed
 from rethread.tools.code_interpreter.sandbox.checking import checked
 from rethread.tools.code_interpreter.sandbox.choosing import SandboxName, find_sandbox
 from rethread.tools.code_interpreter.sandbox.processes import said_by
@@ -58,20 +58,35 @@ async def examine(name: SandboxName, *, runtime: Path | None, image: str | None,
     except NoSandbox as problem:
         say(problem.message)
         return False
+    try:
+        return await _tried(sandbox, say)
+    finally:
+        await sandbox.aclose()
+
+
+async def _tried(sandbox: Sandbox, say: Say) -> bool:
+    if sandbox.name == "none":  # nothing to try: whatever is tried would be done to this machine
+        say("none keeps nothing from the code. For code of a model, name another --sandbox.")
+        return False
     say(f"Code in the sandbox {sandbox.name}")
     try:
         checks = await checked(sandbox)
     except StartFailed as problem:
-        say(f"  It does not start: {problem.message}")
+        say(f"  FAILED  does not start: {problem.message}")
         return False
-    finally:
-        await sandbox.aclose()
     for check in checks:
         result = "ok    " if check.holds else "FAILED"
         say(f"  {result}  {check.promise}" + (f": {check.problem}" if check.problem else ""))
-    say("")
-    say(_verdict(sandbox.name, all(check.holds for check in checks)))
-    return all(check.holds for check in checks)
+    holds = all(check.holds for check in checks)
+    verdict = (
+        f"{sandbox.name} can run code of a model."
+        if holds
+        else (
+            f"Do not run code of a model by {sandbox.name} on this machine before that is mended."
+        )
+    )
+    say(f"\n{verdict}")
+    return holds
 
 
 async def _found(runtime: Path | None) -> Iterable[str]:
@@ -97,11 +112,3 @@ def _is_on(switch: Switch) -> bool:
         return switch.is_on(Path(switch.path).read_text("ascii").strip())
     except OSError:
         return True
-
-
-def _verdict(name: str, is_well: bool) -> str:
-    if is_well:
-        return f"Code of a model can be run by {name}."
-    if name == "none":
-        return "none keeps nothing from the code: name another --sandbox for code of a model."
-    return f"Do not run a model's code by {name} on this machine before that is mended."

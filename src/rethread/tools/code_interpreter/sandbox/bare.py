@@ -54,13 +54,16 @@ class Bare:
             *(self._python, *(_here(each, place) for each in command.arguments)),
         ]
         variables = {name: _here(value, place) for name, value in command.environment.items()}
-        process = await started(line, _environment(place) | variables, folder=place.data)
-        signal_group = partial(_signal_group, process.pid)
+        output = place.root / "output"
+        process = await started(
+            line, _environment(place) | variables, folder=place.data, output=output
+        )
         box = ProcessBox(
             place,
             process,
             interrupt=partial(_signal_one, process.pid),
-            kill=signal_group,
+            kill=partial(_signal_group, process.pid),
+            output=output,
         )
         self._boxes.add(box)
         return box

@@ -88,7 +88,7 @@ PROMISES: Final = {
 
 
 async def checked(sandbox: Sandbox) -> list[Check]:
-    """All checks, one after the other."""
+    """All checks, one after the other. Not for what is no sandbox: they are done to the machine."""
     found = await _probed(sandbox)
     found["memory limit"] = await _memory(sandbox)
     found["process limit"] = await _processes(sandbox)

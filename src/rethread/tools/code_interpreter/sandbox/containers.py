@@ -75,7 +75,7 @@ class Container:
         """A container in which the command runs."""
         container = f"rethread-{secrets.token_hex(8)}"
         line = command_line(self._engine, self._image, container, place, command, limits)
-        process = await started(line, _environment())
+        process = await started(line, _environment(), folder=place.root)
         box = ProcessBox(
             place,
             process,
@@ -101,6 +101,7 @@ class Container:
 CONFINED: Final = (
     *("--rm", "--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL"),
     *("--security-opt", "no-new-privileges", "--ipc", "private", "--hostname", "sandbox"),
+    *("--log-driver", "none"),  # else the engine keeps on this disk what the code prints
     "--init",  # interrupts do nothing to a first process, and orphans need a parent
 )
 

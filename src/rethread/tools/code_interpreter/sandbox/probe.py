@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x20000
-MS_BIND = 4096
+PTRACE_TRACEME = 0
 
 
 def network(asked: dict[str, Any]) -> Iterator[str]:
@@ -79,12 +79,18 @@ def privileges(_: dict[str, Any]) -> Iterator[str]:
         for line in status:
             if line.startswith("CapEff") and int(line.split()[1], 16):
                 yield "has capabilities"
-    if libc.mount(b"/tmp", b"/tmp", None, ctypes.c_ulong(MS_BIND), None) == 0:
-        yield "can mount"
-    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0:
+    # In processes of their own: where a sandbox does not hold, what they get ends with them.
+    if _succeeds(lambda: libc.unshare(CLONE_NEWUSER | CLONE_NEWNS)):
         yield "can make namespaces"
-    if libc.ptrace(0, 0, None, None) == 0:
+    if _succeeds(lambda: libc.ptrace(PTRACE_TRACEME, 0, None, None)):
         yield "can trace processes"
+
+
+def _succeeds(call: Callable[[], int]) -> bool:
+    child = os.fork()
+    if not child:
+        os._exit(call() != -1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
 def its_place(_: dict[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +25,14 @@ class ProcessBox:
         interrupt: Kill,
         kill: Kill,
         limit_of: Callable[[int], Limit | None] = lambda _: None,
+        output: Path | None = None,
     ) -> None:
         self.place = place
         self.over: Limit | None = None
         self.stderr = ""
         self._process = process
         self._interrupt, self._kill, self._limit_of = interrupt, kill, limit_of
+        self._output = output
         self._was_killed = False
         self._ending = asyncio.create_task(self._end())
 
@@ -59,26 +62,43 @@ class ProcessBox:
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
-        assert self._process.stdout is not None
         kept = b""
-        while some := await self._process.stdout.read(65536):
-            kept = (kept + some)[-KEPT_OUTPUT:]
+        if self._process.stdout is not None:
+            while some := await self._process.stdout.read(65536):
+                kept = (kept + some)[-KEPT_OUTPUT:]
         code = await self._process.wait()
+        if self._output is not None:
+            kept = _end_of(self._output)
         self.stderr = kept.decode("utf-8", "replace")
         if not self._was_killed:
             self.over = self._limit_of(code)
             self.kill()  # what it has left behind
 
 
+def _end_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT_OUTPUT))
+        return file.read()
+
+
 async def started(
-    line: list[str], environment: Mapping[str, str], *, folder: Path | None = None
+    line: list[str],
+    environment: Mapping[str, str],
+    *,
+    folder: Path,
+    output: Path | None = None,
 ) -> asyncio.subprocess.Process:
-    """A process in a session of its own; StartFailed where there is none."""
+    """A process in a session of its own; StartFailed where there is none.
+
+    What it writes goes into the file `output`, if there is one: who has a pipe waits for all that
+    have its other end, also for what the code has left running.
+    """
+    written = None if output is None else output.open("wb")
     try:
         return await asyncio.create_subprocess_exec(
             *line,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=written or asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=dict(environment),
             cwd=folder,
@@ -86,6 +106,9 @@ async def started(
         )
     except OSError as error:
         raise StartFailed(f"{line[0]} can't be started: {error}") from error
+    finally:
+        if written is not None:
+            written.close()
 
 
 async def said_by(*line: str) -> str | None:
