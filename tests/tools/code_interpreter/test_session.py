@@ -28,9 +28,7 @@ async def test_code_that_ignores_interrupts_is_killed(
     assert (await bench.session()).is_over is False
 
 
-@pytest.mark.parametrize(
-    "code", ["import os; os._exit(3)", "import os; os.abort()", "import os; os.kill(0, 9)"]
-)
+@pytest.mark.parametrize("code", ["import os; os._exit(3)", "import os; os.kill(0, 9)"])
 async def test_code_that_ends_its_kernel_ends_its_session(bench: Bench, code: str) -> None:
     assert await bench.run(code) == Ended("exit", is_over=True)
 

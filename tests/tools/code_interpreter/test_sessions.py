@@ -120,32 +120,20 @@ def text_of(outputs: Sequence[CodeOutput]) -> str:
 
 
 @pytest.fixture
-async def scene(db: Database, runtime: Runtime, tmp_path: Path) -> AsyncIterator[Scene]:
-    """On both databases."""
-    async for scene in _scene(db, runtime, tmp_path):
-        yield scene
-
-
-@pytest.fixture
-async def one_scene(sqlite: Database, runtime: Runtime, tmp_path: Path) -> AsyncIterator[Scene]:
-    """Where the database makes no difference."""
-    async for scene in _scene(sqlite, runtime, tmp_path):
-        yield scene
-
-
-async def _scene(db: Database, runtime: Runtime, tmp_path: Path) -> AsyncIterator[Scene]:
+async def scene(sqlite: Database, runtime: Runtime, tmp_path: Path) -> AsyncIterator[Scene]:
+    """With threads, and no server yet."""
     blobs = Folder(tmp_path / "files")
     for thread_id in THREADS:
-        await db.write(threads.adding(PROJECT, thread_id, b"{}", now=1))
-    scene = Scene(db, blobs, runtime)
+        await sqlite.write(threads.adding(PROJECT, thread_id, b"{}", now=1))
+    scene = Scene(sqlite, blobs, runtime)
     yield scene
     for server in scene.servers:
         await server.close()
     await blobs.close()
 
 
-async def test_code_reads_its_files_and_what_it_makes_becomes_files(one_scene: Scene) -> None:
-    scene, server = one_scene, one_scene.server()
+async def test_code_reads_its_files_and_what_it_makes_becomes_files(scene: Scene) -> None:
+    server = scene.server()
     await scene.give("data.csv", b"a,b\n")
     text, done = await scene.run(
         server,
@@ -198,9 +186,9 @@ async def test_a_session_on_another_server_has_the_files_and_the_model_is_told(
 
 
 async def test_what_code_makes_in_a_session_that_was_replaced_meanwhile_is_not_kept(
-    one_scene: Scene,
+    scene: Scene,
 ) -> None:
-    scene, server, begun = one_scene, one_scene.server(), asyncio.Event()
+    server, has_begun = scene.server(), asyncio.Event()
     waiting = """
 import os, time
 os.remove('made.txt'); open('late.txt', 'w').write('late')
@@ -209,8 +197,8 @@ while not os.path.exists('go'):
     time.sleep(0.01)
 """
     await scene.run(server, "open('made.txt', 'w').write('made')")
-    running = asyncio.create_task(scene.run(server, waiting, on_output=begun.set))
-    await begun.wait()
+    running = asyncio.create_task(scene.run(server, waiting, on_output=has_begun.set))
+    await has_begun.wait()
     await code_sessions.begin(scene.db, "thread_a", "another", server="elsewhere")
     [place] = scene.boxes[0].places
     (place.data / "go").touch()
@@ -220,9 +208,9 @@ while not os.path.exists('go'):
 
 
 async def test_the_session_that_was_idle_for_longest_goes_first_and_none_that_is_in_use(
-    one_scene: Scene, tmp_path: Path
+    scene: Scene, tmp_path: Path
 ) -> None:
-    scene, go = one_scene, tmp_path / "go"
+    go = tmp_path / "go"
     server = scene.server(TERMS._replace(sessions=2))
     wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\nx"
     for thread_id in ("thread_a", "thread_b"):
@@ -254,10 +242,9 @@ async def begun(
 
 
 async def test_sessions_that_nobody_needs_any_more_end(
-    one_scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "SWEEP_SECONDS", 0.02)
-    scene = one_scene
     idle, deleted = scene.server(TERMS._replace(idle_seconds=0.1)), scene.server()
     await scene.run(idle, "1")
     await scene.run(deleted, "1", thread_id="thread_b")
@@ -267,21 +254,25 @@ async def test_sessions_that_nobody_needs_any_more_end(
     assert rows == [("thread_a", "", "")]
 
 
-async def test_a_kernel_that_waits_takes_the_first_call(one_scene: Scene) -> None:
-    scene = one_scene
+async def test_a_kernel_that_waits_takes_the_first_call_and_all_end_with_the_server(
+    scene: Scene,
+) -> None:
     server = scene.server(TERMS._replace(warm=1))
-    server.start()
     box = scene.boxes[0]
-    text, _ = await scene.run(server, "import os; os.getpid()")
+    server.start()
+    text, _ = await scene.run(server, "import os; print(os.getpid())")
     assert len(box.places) == 1  # none other was started for it
     await until(lambda: len(box.places) == 2)
-    assert (await scene.run(server, "os.getpid()"))[0] == text
+    assert (await scene.run(server, "print(os.getpid())"))[0] == text
+    await server.close()
+    scene.servers.clear()
+    assert not psutil.pid_exists(int(text))
+    assert box.places == set()
 
 
 async def test_a_call_says_why_its_code_was_stopped_and_what_became_of_it(
-    one_scene: Scene,
+    scene: Scene,
 ) -> None:
-    scene = one_scene
     server = scene.server(TERMS._replace(call_seconds=0.5))
     text, _ = await scene.run(server, "x = 1\nwhile True: pass")
     assert text.endswith("KeyboardInterrupt: \nThe code was stopped: it ran for more than 0.5 "
@@ -296,18 +287,7 @@ async def test_a_call_says_why_its_code_was_stopped_and_what_became_of_it(
     assert (text, done.note) == ("'x'\n", ANEW)
 
 
-async def test_nothing_is_left_of_the_sessions_of_a_server_that_stops(one_scene: Scene) -> None:
-    scene = one_scene
-    server = scene.server(TERMS._replace(warm=1))
-    server.start()
-    text, _ = await scene.run(server, "import os; print(os.getpid())")
-    await server.close()
-    scene.servers.clear()
-    assert not psutil.pid_exists(int(text))
-    assert scene.boxes[0].places == set()
-
-
-async def test_where_no_session_can_be_had_the_run_is_told(one_scene: Scene) -> None:
+async def test_where_no_session_can_be_had_the_run_is_told(scene: Scene) -> None:
     class Broken(Bare):
         async def start(self, place: Place, command: Command, limits: Limits) -> Box:
             raise StartFailed("secret")
@@ -316,12 +296,12 @@ async def test_where_no_session_can_be_had_the_run_is_told(one_scene: Scene) -> 
         raise NoSandbox("Install it.")
 
     async def broken() -> Sandbox:
-        return Broken(one_scene.runtime)
+        return Broken(scene.runtime)
 
     for find, words in ((none, "Install it."), (broken, "No session for code")):
-        server = Sessions(one_scene.db, one_scene.blobs, find, TERMS, server="server")
+        server = Sessions(scene.db, scene.blobs, find, TERMS, server="server")
         assert await server.refusal() == ("Install it." if find is none else None)
         with pytest.raises(ModelError, match=words) as refused:
-            await one_scene.run(server, "1")
+            await scene.run(server, "1")
         assert refused.value.reason == "code_interpreter"
         await server.close()
