@@ -69,7 +69,7 @@ def show(folders: list[str], root: Path) -> None:
     _call("unshare", CLONE_NEWNS)
     _mount(b"none", b"/", None, MS_REC | MS_SLAVE)
     place = root / "shown"
-    place.mkdir(mode=0o755)
+    place.mkdir(mode=0o755, exist_ok=True)
     _mount(b"none", os.fsencode(place), b"tmpfs", 0)
     for number, folder in enumerate(folders):
         shown = place / str(number)
