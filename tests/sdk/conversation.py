@@ -1,15 +1,14 @@
 """A conversation with whatever `openai` this interpreter has; prints what was seen, as JSON.
 
-`python conversation.py BASE_URL` talks to the built-in model; `... BASE_URL silent` streams one
-run of the assistant in RETHREAD_TEST_ASSISTANT; `... BASE_URL resumed` loses that stream and takes
-it up again, and `... BASE_URL repeated` one event earlier. Plain Python: old SDKs have no pytest
-beside them.
+`python conversation.py BASE_URL` talks to the built-in model; `... BASE_URL ASSISTANT_ID` streams
+three runs of an assistant at once: one as it comes, one that is lost and taken up again, and one
+that is taken up one event earlier. Plain Python: old SDKs have no pytest beside them.
 """
 
 import json
-import os
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 warnings.simplefilter("ignore")
 
@@ -187,7 +186,9 @@ def resume(client: openai.OpenAI, assistant_id: str, *, earlier: int = 0) -> dic
 if __name__ == "__main__":
     the_client = openai.OpenAI(base_url=sys.argv[1], api_key="any", timeout=30, max_retries=0)
     if sys.argv[2:]:
-        what = {"silent": listen, "resumed": resume, "repeated": repeat}[sys.argv[2]]
-        print(json.dumps(what(the_client, os.environ["RETHREAD_TEST_ASSISTANT"])))
+        ways = {"silent": listen, "resumed": resume, "repeated": repeat}
+        with ThreadPoolExecutor() as threads:
+            heard = [threads.submit(way, the_client, sys.argv[2]) for way in ways.values()]
+            print(json.dumps(dict(zip(ways, (each.result() for each in heard), strict=True))))
     else:
         print(json.dumps(talk(the_client)))

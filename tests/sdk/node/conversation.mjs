@@ -1,11 +1,12 @@
 // A conversation with whatever `openai` stands beside this file; prints what was seen, as JSON.
-// node conversation.mjs BASE_URL [silent|resumed|repeated ASSISTANT_ID]
-// Resumed: a stream is lost at its first words and taken up there; repeated: one event earlier.
+// node conversation.mjs BASE_URL [ASSISTANT_ID]
+// With an assistant, three of its runs are streamed at once. Silent: as it comes. Resumed: lost at
+// its first words and taken up there; repeated: one event earlier.
 import OpenAI, { toFile } from "openai";
 import { AssistantStream } from "openai/lib/AssistantStream";
 import { VERSION } from "openai/version";
 
-const [baseURL, mode, assistantId] = process.argv.slice(2);
+const [baseURL, assistantId] = process.argv.slice(2);
 const client = new OpenAI({ baseURL, apiKey: "any", timeout: 30_000, maxRetries: 0 });
 const { assistants, threads } = client.beta;
 const isOld = VERSION.startsWith("4.");
@@ -152,5 +153,9 @@ async function resume(earlier) {
   return { text, last: all.at(-1), same_events: same };
 }
 
-const modes = { silent: listen, resumed: () => resume(0), repeated: () => resume(1) };
-console.log(JSON.stringify(await (modes[mode] ?? talk)()));
+async function listenInAllWays() {
+  const [silent, resumed, repeated] = await Promise.all([listen(), resume(0), resume(1)]);
+  return { silent, resumed, repeated };
+}
+
+console.log(JSON.stringify(await (assistantId ? listenInAllWays : talk)()));
