@@ -61,6 +61,10 @@ def test_without_a_fence_it_says_how_to() -> None:
         assert demo_coding.HOW_TO in words
 
 
+def test_a_long_line_behind_a_fence_is_read_once() -> None:
+    assert demo_coding.fenced("```" + "x" * 256_000) == ""  # it took minutes
+
+
 def test_it_runs_code_where_it_must_and_none_where_it_may_not() -> None:
     assert asked(FENCED, tool_choice="none")[0] == {}
     named = {"type": "function", "function": {"name": "code_interpreter"}}

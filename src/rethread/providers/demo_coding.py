@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 FENCED: Final = re.compile(
-    r"^ {0,3}```[ \t]*(\S*)[^\n]*\n(.*?)^ {0,3}```", re.MULTILINE | re.DOTALL
+    # Possessive, or a long line without an end would be read once for each of its characters.
+    r"^ {0,3}```[ \t]*+(\S*+)[^\n]*+\n(.*?)^ {0,3}```",
+    re.MULTILINE | re.DOTALL,
 )
 PYTHON: Final = frozenset({"python", "python3", "py", ""})
 LINKS: Final = re.compile(r"\[[^\[\]\n]*\]\(sandbox:[^()\s]*\)")
