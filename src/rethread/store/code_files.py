@@ -6,6 +6,8 @@ goes, and a path whose file was deleted is passed over by whoever reads it.
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from rethread.store.database import Database, Statement
 
 OF_THREAD = "SELECT path, file_id FROM code_files WHERE thread_id = $1 ORDER BY path"
@@ -16,7 +18,10 @@ INSERT INTO code_files (thread_id, path, file_id)
 SELECT threads.id, CAST($2 AS TEXT), CAST($3 AS TEXT) FROM threads WHERE threads.id = $1
 ON CONFLICT (thread_id, path) DO UPDATE SET file_id = excluded.file_id
 """
-FORGET = "DELETE FROM code_files WHERE thread_id = $1 AND path = $2"
+FORGET = """
+DELETE FROM code_files
+ WHERE thread_id = $1 AND path IN (SELECT key FROM {pairs_of}(CAST($2 AS {json})) AS gone)
+"""
 
 
 async def of_thread(db: Database, thread_id: str) -> dict[str, str]:
@@ -33,5 +38,5 @@ async def forget(
     db: Database, thread_id: str, paths: Iterable[str], *, also: Sequence[Statement] = ()
 ) -> None:
     """Note that there is nothing of the code's at these paths any more."""
-    for path in paths:
-        await db.write(Statement(FORGET, thread_id, path), *also)
+    gone = msgspec.json.encode(dict.fromkeys(paths, "")).decode()
+    await db.write(Statement(FORGET, thread_id, gone), *also)

@@ -141,6 +141,7 @@ async def test_code_reads_its_files_and_what_it_makes_becomes_files(scene: Scene
         "print(open('data.csv').read(), end='')\n"
         "os.makedirs('out/deep'); open('out/deep/made.txt', 'w').write('made')\n"
         "open('gone.txt', 'w').write('x'); os.symlink('/etc/passwd', 'link')\n"
+        "open(b'\\xff', 'w').close()\n"
         "from IPython.display import Image\n"
         "Image(bytes.fromhex('89504e470d0a1a0a'), format='png')",
     )
@@ -156,7 +157,7 @@ async def test_code_reads_its_files_and_what_it_makes_becomes_files(scene: Scene
     await scene.give("later.csv", b"later")
     text, done = await scene.run(
         server,
-        "print(open('later.csv').read()); os.remove('gone.txt')\n"
+        "print(open('later.csv').read()); os.remove('gone.txt'); os.remove(b'\\xff')\n"
         "os.remove('data.csv'); open('data.csv', 'w').write('changed')",
     )
     assert [made.path for made in done.made] == ["data.csv"]

@@ -133,8 +133,9 @@ class Shelf(NamedTuple):
     async def _forget(self, session: Session, there: Mapping[str, Look]) -> None:
         """What the code has deleted is not put back."""
         gone = [path for path in session.known if path not in there]
-        holding = code_sessions.holding(self.thread_id, session.id)
-        await code_files.forget(self.db, self.thread_id, gone, also=[holding])
+        if kept := [path for path in gone if is_fit(path)]:  # others are in no database
+            holding = code_sessions.holding(self.thread_id, session.id)
+            await code_files.forget(self.db, self.thread_id, kept, also=[holding])
         for path in gone:
             del session.known[path]
 
