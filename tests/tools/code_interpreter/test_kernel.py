@@ -38,6 +38,13 @@ async def test_an_error_is_a_traceback_without_colours(bench: Bench) -> None:
     assert "\x1b" not in bench.text
 
 
+async def test_text_that_is_no_utf8_is_shown_all_the_same(bench: Bench) -> None:
+    await bench.run("print('a\\ud800b')\nprint('c\\udcff')")
+    assert bench.text == "a?b\nc?\n"
+    await bench.run("raise ValueError('\\ud800')")
+    assert bench.text.endswith("ValueError: ?")
+
+
 async def test_a_figure_is_shown_at_the_end_of_the_code_that_drew_it(bench: Bench) -> None:
     await bench.run("import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
     assert [image[:8] for image in bench.images] == ["iVBORw0K"]

@@ -4,6 +4,7 @@ Not imported by the server: the runtime may be any virtual environment with ipyk
 are `k-1` (shell), `k-4` (iopub) and some that nobody uses. Nothing is written but in /tmp.
 """
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ sys.modules["debugpy"] = None  # type: ignore[assignment]
 
 from ipykernel.iostream import OutStream  # noqa: E402
 from ipykernel.kernelapp import IPKernelApp  # noqa: E402
+from jupyter_client.jsonutil import json_default  # noqa: E402
+from jupyter_client.session import Session  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 FLUSH_SECONDS = 0.05  # how long what was printed waits for more
@@ -51,6 +54,21 @@ def in_pieces(flushed: Callable[[OutStream], Iterator[Flushed]]) -> Callable[...
     return flush_buffers
 
 
+def packing(pack: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """The same bytes, and a question mark for what is no UTF-8: such a message would be lost."""
+
+    def packed(content: Any) -> bytes:
+        try:
+            whole = pack(content)
+            whole.decode("utf-8")
+        except UnicodeError:
+            text = json.dumps(content, default=json_default, ensure_ascii=False)
+            return text.encode("utf-8", "replace")
+        return whole
+
+    return packed
+
+
 def main(sockets: str) -> None:
     """Answer until killed."""
     key = Path(sockets, "key").read_bytes()
@@ -61,6 +79,8 @@ def main(sockets: str) -> None:
     Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)
     app = IPKernelApp.instance(config=configuration(key, sockets))
     app.initialize([])  # type: ignore[no-untyped-call]
+    session: Session = app.session
+    session.pack = packing(session.pack)
     shell = app.kernel.shell
     shell.system = shell.system_raw  # the other one wants a terminal, which a sandbox has not
     shell.ask_exit = sys.exit  # `exit()` ends the code, and not the session
