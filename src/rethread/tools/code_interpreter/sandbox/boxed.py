@@ -29,7 +29,6 @@ HASTE_SHARE: Final = 0.25  # and with looking at its memory, which fills quicker
 FULL_SECONDS: Final = 2.0  # how long a box may have all the processes that it may have
 KEPT_OUTPUT: Final = 4096  # bytes of what a box writes
 OUTPUT_AT_ONCE: Final = 16 * 1024
-FREE_SLACK: Final = 64 * 1024 * 1024
 
 Say = Callable[..., None]
 
@@ -191,12 +190,14 @@ class Boxed:
         self._written |= watching.written(self._proc)
         if used > most:
             return True
-        # Deleted, closed and still mapped, or on its way through a socket: nobody can see those
-        # files. But the disk has got fuller; and what was written is counted, though not of
-        # processes that came and went between two looks.
-        fuller = self._free - _free_bytes(self._folder) - FREE_SLACK
+        # What a deleted file holds that is closed and still mapped can't be seen. But the disk has
+        # got fuller; and what was written is counted, though not of processes that came and went
+        # between two looks.
+        fuller = self._free - _free_bytes(self._folder)
+        if fuller <= most + most // 8:
+            return False
         unseen = sum(self._written.values()) - used
-        return fuller > most and (unseen > most or (fuller > 2 * most and unseen > fuller / 10))
+        return unseen > most or watching.has_mapped_deleted(self._proc, self._in_memory)
 
     def _watch(self) -> None:
         """From now on other people's code runs: behind the server, and looked at often."""

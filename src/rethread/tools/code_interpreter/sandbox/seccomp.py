@@ -66,6 +66,8 @@ REFUSED: Final[Mapping[str, int]] = {
     # A gigabyte a call, faster than anybody can look; C libraries write zeros instead.
     "fallocate": errno.EOPNOTSUPP,
     **dict.fromkeys(("setxattr", "lsetxattr", "fsetxattr"), errno.EOPNOTSUPP),
+    # They can carry descriptors: of files that lie in no folder and are open in no process.
+    **dict.fromkeys(("sendmsg", "sendmmsg"), errno.EPERM),
 }
 
 

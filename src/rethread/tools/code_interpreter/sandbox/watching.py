@@ -23,6 +23,7 @@ FREE_DESCRIPTORS, DESCRIPTOR_BYTES = 512, 16 * 1024  # a pipe, past the user's s
 NODE_BYTES: Final = 1024  # of a file in memory, beside its content
 DEEPEST: Final = 100
 MOST_SHARED: Final = 8  # processes may share pages, but not so many with so many
+MOST_MAPS: Final = 8 * 1024 * 1024
 MOST_FILES: Final = 20_000
 """Files and folders of a box: they cost too, and empty ones have no blocks."""
 
@@ -79,6 +80,18 @@ def deleted_bytes(proc: int, in_memory: list[int]) -> int:
                 if stat.S_ISREG(found.st_mode) and not found.st_nlink:
                     seen[found.st_dev, found.st_ino] = found.st_blocks * BLOCK
     return sum(size for (device, _), size in seen.items() if device not in counted_already)
+
+
+def has_mapped_deleted(proc: int, in_memory: list[int]) -> bool:
+    """Whether some process has a part of a deleted file in its memory, which may be of any size."""
+    devices = {os.fstat(each).st_dev for each in in_memory}
+    names = {f"{os.major(each):02x}:{os.minor(each):02x}".encode() for each in devices}
+    for pid in _pids(proc):
+        for line in _read(proc, pid, "maps", most=MOST_MAPS).splitlines():
+            fields = line.split(None, 5)  # addresses, rights, offset, device, node, path
+            if fields[-1].endswith(b"(deleted)") and fields[3] not in names:
+                return True
+    return False
 
 
 def used_by(top: int, *, most_bytes: int) -> int:
@@ -180,12 +193,13 @@ def _descriptors(proc: int, pid: str) -> list[str]:
     return names
 
 
-def _read(proc: int, pid: str, name: str) -> bytes:
+def _read(proc: int, pid: str, name: str, *, most: int = 8192) -> bytes:
     text = b""
     with _unless_gone(proc, pid):
         opened = os.open(f"{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
         try:
-            text = os.read(opened, 8192)
+            while len(text) < most and (some := os.read(opened, most)):
+                text += some
         finally:
             os.close(opened)
     return text
