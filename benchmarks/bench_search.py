@@ -4,7 +4,8 @@
 folder, or an empty PostgreSQL with pgvector. The words are drawn as frequent and rare as in a
 language, and the vectors lie in clusters, as those of texts do. A query has six words and a vector
 that lies in one of the clusters; to make that vector from words is the embedder's time, not ours.
-With --build the HNSW index is dropped before the chunks come, and made when they are there.
+With --build the HNSW index is dropped before the chunks come, and made when they are there; for
+1,000,000 give PostgreSQL a `maintenance_work_mem` of 2 GB, in which the index has room.
 """
 
 import argparse
@@ -45,6 +46,9 @@ VOCABULARY: Final = 60_000
 WORDS_A_QUERY: Final = 6
 QUERIES: Final = 200
 NEAREST: Final = 10
+PATIENCE_SECONDS: Final = (
+    600.0  # a large index is put in order now and then, and writes wait for it
+)
 ADD_ATTRIBUTE: Final = """
 INSERT INTO file_attributes (file_number, key, store_id, kind, number_value)
 VALUES ($1, 'tenth', $2, 'number', $3)
@@ -201,7 +205,9 @@ async def main(asked: argparse.Namespace) -> None:
     """Fill and measure."""
     texts = Texts()
     with tempfile.TemporaryDirectory() as folder:
-        db = await open_database(asked.keep or Path(folder), asked.database_url)
+        db = await open_database(
+            asked.keep or Path(folder), asked.database_url, timeout_seconds=PATIENCE_SECONDS
+        )
         try:
             vectors = await fill(db, texts, asked.chunks, builds=asked.build)
             await measure(db, texts, vectors)
