@@ -32,6 +32,23 @@ async def test_what_code_puts_out_comes_in_its_order(bench: Bench) -> None:
     assert "below\n" in bench.texts
 
 
+async def test_what_forked_processes_print_is_heard(bench: Bench) -> None:
+    is_heard = asyncio.Event()
+    running = asyncio.create_task(
+        bench.run(
+            "import multiprocessing, time\n"
+            "child = multiprocessing.get_context('fork').Process(target=print, args=('child',))\n"
+            "child.start()\n"
+            "while True: time.sleep(0.01)",
+            on_text=lambda _: is_heard.set(),
+        )
+    )
+    await is_heard.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    assert bench.texts[0] == "child\n"
+
+
 async def test_an_error_is_a_traceback_without_colours(bench: Bench) -> None:
     await bench.run("1 / 0")
     assert "ZeroDivisionError: division by zero" in bench.text

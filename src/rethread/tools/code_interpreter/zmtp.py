@@ -76,6 +76,8 @@ class Channel:
 
     async def send(self, parts: Sequence[bytes]) -> None:
         """One message."""
+        if self._writer.is_closing():
+            raise Closed("The other end is gone.")
         frames = [_frame(part, MORE) for part in parts[:-1]]
         self._writer.write(b"".join([*frames, _frame(parts[-1], 0)]))
         try:
