@@ -69,6 +69,25 @@ def test_the_helper_uploads_a_file_in_chunks(one_client: OpenAI, tmp_path: Path)
     assert one_client.files.content(done.file.id).content == path.read_bytes()
 
 
+def test_a_part_that_is_the_whole_file_becomes_it_and_is_not_written_again(
+    demo: ServerProcess, one_client: OpenAI
+) -> None:
+    content = os.urandom(10_000)
+    for is_first in (True, False):
+        upload = new_upload(one_client, len(content))
+        _, part = (
+            one_client.uploads.parts.create(upload.id, data=data).id for data in (b"1", content)
+        )
+        written = demo.ask(f"SELECT blob_id FROM upload_parts WHERE id = '{part}'")
+        done = one_client.uploads.complete(upload.id, part_ids=[part])
+        assert done.file is not None
+        assert one_client.files.content(done.file.id).content == content
+        kept = demo.ask(f"SELECT blob_id FROM files WHERE id = '{done.file.id}'")
+        assert (kept == written) == is_first  # the same content is kept once
+    while on_disk(demo) != blobs(demo):
+        pass  # a chore takes away what no file has
+
+
 def test_parts_that_come_at_once_and_unused_ones_are_cleaned_away(
     demo: ServerProcess, one_client: OpenAI
 ) -> None:

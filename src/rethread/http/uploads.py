@@ -61,7 +61,7 @@ async def add_part(request: Request) -> Response:
         if first := await request.first_answer(arrival.summary):
             return first
         stored = arrival.stored
-        part = StoredPart(new_id("part"), stored.blob, stored.size)
+        part = StoredPart(new_id("part"), stored.blob, stored.size, stored.content)
         body = encode(UploadPart(id=part.id, created_at=request.now, upload_id=upload.id))
         most_bytes = 2 * max(upload.bytes, MAX_PART_BYTES)
         added = uploads.adding_part(
@@ -93,6 +93,9 @@ async def complete(request: Request) -> Response:
 
 async def _completed(request: Request, found: StoredUpload, asked: CompleteUpload) -> Response:
     parts = await _ordered(request, found.upload, asked.part_ids)
+    if len(parts) == 1 and not asked.md5:
+        [whole] = parts
+        return await _with_file(request, found, whole.blob, whole.content, whole=whole)
     md5 = hashlib.md5(usedforsecurity=False)
     digests = [md5] if asked.md5 else []
     async with storing(
@@ -104,19 +107,32 @@ async def _completed(request: Request, found: StoredUpload, asked: CompleteUploa
                 param="md5",
                 code="invalid_value",
             )
-        file = _file(found)
-        body = encode(found.upload.ended("completed", file=file))
-        written = await request.db.write(
-            *uploads.ending(found.upload.id, "completed", body, answered=request.fingerprint),
-            *files.adding(
-                request.project, file, encode(file), name=stored.blob, content=stored.content
-            ),
-            *request.also(body),
-        )
-        if not written:
-            raise files.not_written(found.upload.id)
+        response = await _with_file(request, found, stored.blob, stored.content)
         stored.is_kept = True
-        return reply(body)
+        return response
+
+
+async def _with_file(
+    request: Request,
+    found: StoredUpload,
+    blob: str,
+    content: bytes,
+    *,
+    whole: StoredPart | None = None,
+) -> Response:
+    """The upload's end, with the file that has this blob; it may be that of a part."""
+    file = _file(found)
+    body = encode(found.upload.ended("completed", file=file))
+    written = await request.db.write(
+        *uploads.ending(
+            found.upload.id, "completed", body, answered=request.fingerprint, whole=whole
+        ),
+        *files.adding(request.project, file, encode(file), name=blob, content=content),
+        *request.also(body),
+    )
+    if not written:
+        raise files.not_written(found.upload.id)
+    return reply(body)
 
 
 async def cancel(request: Request) -> Response:

@@ -21,19 +21,25 @@ SELECT status, expires_at, expires_after, answered, body FROM uploads
 # The lock keeps the upload from its end until the part is there, to be cleaned away with the rest.
 # A part whose answer was lost is sent again, so there may be more than make up the file.
 ADD_PART = """
-INSERT INTO upload_parts (upload_id, id, blob_id, size)
-SELECT pending.id, $2, $3, $4
+INSERT INTO upload_parts (upload_id, id, blob_id, size, hash)
+SELECT pending.id, $2, $3, $4, $7
   FROM (SELECT id FROM uploads
          WHERE id = $1 AND status = 'pending' AND expires_at > $5 {share_lock}) AS pending
  WHERE $6 >= CAST($4 AS BIGINT)
      + (SELECT COALESCE(SUM(size), 0) FROM upload_parts WHERE upload_id = $1)
 RETURNING id
 """
-PARTS = "SELECT id, blob_id, size FROM upload_parts WHERE upload_id = $1"
+PARTS = "SELECT id, blob_id, size, hash FROM upload_parts WHERE upload_id = $1"
 END = """
 UPDATE uploads SET status = $2, answered = $3, body = $4
  WHERE id = $1 AND status = 'pending' RETURNING id
 """
+# The blob goes to where what is being uploaded is: the file takes it from there in the same write.
+GIVE_PART = """
+INSERT INTO blob_trash (id, due_at)
+SELECT blob_id, 1 FROM upload_parts WHERE upload_id = $1 AND id = $2
+"""
+FORGET_PART = "DELETE FROM upload_parts WHERE upload_id = $1 AND id = $2 RETURNING id"
 THROW_PARTS = """
 INSERT INTO blob_trash (id, due_at) SELECT blob_id, 0 FROM upload_parts WHERE upload_id = $1
 """
@@ -54,11 +60,12 @@ class StoredUpload(NamedTuple):
 
 
 class StoredPart(NamedTuple):
-    """A part; `blob` is the name of its bytes in the blob store."""
+    """A part; `blob` is the name of its bytes in the blob store, `content` their SHA-256."""
 
     id: str
     blob: str
     size: int
+    content: bytes
 
 
 async def add(
@@ -101,21 +108,38 @@ def adding_part(upload: Upload, part: StoredPart, *, most_bytes: int, now: int) 
     """
     return [
         blobs.taking_out(part.blob),
-        Statement(ADD_PART, upload.id, part.id, part.blob, part.size, now, most_bytes),
+        Statement(
+            ADD_PART, upload.id, part.id, part.blob, part.size, now, most_bytes, part.content
+        ),
     ]
 
 
 async def parts(db: Database, upload_id: str) -> dict[str, StoredPart]:
     """What has arrived of an upload, by id."""
-    return {row[0]: StoredPart(*row) for row in await db.read(PARTS, upload_id)}
+    return {
+        id: StoredPart(id, blob, size, bytes(content))
+        for id, blob, size, content in await db.read(PARTS, upload_id)
+    }
 
 
 def ending(
-    upload_id: str, status: UploadStatus, body: bytes, *, answered: bytes | None
+    upload_id: str,
+    status: UploadStatus,
+    body: bytes,
+    *,
+    answered: bytes | None,
+    whole: StoredPart | None = None,
 ) -> list[Statement]:
-    """The upload's end, refused if it has had one; its parts go."""
+    """The upload's end, refused if it has had one; its parts go.
+
+    But for the one that is the `whole` file: its blob is free to be that of the file.
+    """
+    kept = (
+        [Statement(sql, upload_id, whole.id) for sql in (GIVE_PART, FORGET_PART)] if whole else []
+    )
     return [
         Statement(END, upload_id, status, answered, body),
+        *kept,
         Statement(THROW_PARTS, upload_id),
         Statement(FORGET_PARTS, upload_id),
     ]

@@ -43,10 +43,12 @@ CREATE TABLE uploads (
 CREATE INDEX uploads_by_expiry ON uploads (expires_at);
 
 -- Each part is a blob of its own, which is in neither of the tables above, until its upload ends.
+-- hash: the SHA-256.
 CREATE TABLE upload_parts (
     upload_id TEXT NOT NULL,
     id TEXT NOT NULL,
     blob_id TEXT NOT NULL,
     size BIGINT NOT NULL,
+    hash {bytes} NOT NULL,
     PRIMARY KEY (upload_id, id)
 );
