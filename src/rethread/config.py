@@ -556,7 +556,7 @@ class Settings:
         ),
     ] = 1024
     code_cpus: Annotated[
-        int, _coding(_whole(1, 1024), "Cores that a session may use, when nobody else needs them.")
+        int, _coding(_whole(1, 1024), "Cores that a session may use, behind all others.")
     ] = 1
     code_processes: Annotated[
         int, _coding(_whole(32, 65_536), "Processes and threads of a session.")

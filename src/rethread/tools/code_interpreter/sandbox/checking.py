@@ -88,11 +88,11 @@ PROMISES: Final = {
 
 
 async def checked(sandbox: Sandbox) -> list[Check]:
-    """All checks, one after the other. Not for what is no sandbox: they are done to the machine."""
-    found = await _probed(sandbox)
-    found["memory limit"] = await _memory(sandbox)
-    found["process limit"] = await _processes(sandbox)
-    found["disk limit"] = await _disk(sandbox)
+    """All checks. Not for what is no sandbox: they would be done to the machine."""
+    found, memory, processes, disk = await asyncio.gather(
+        _probed(sandbox), _memory(sandbox), _processes(sandbox), _disk(sandbox)
+    )
+    found |= {"memory limit": memory, "process limit": processes, "disk limit": disk}
     return [Check(name, promise, found[name]) for name, promise in PROMISES.items()]
 
 
