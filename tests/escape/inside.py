@@ -128,7 +128,7 @@ def in_child(attacks: list[Callable[[], object]]) -> dict[str, Verdict]:
         said += (more := os.read(reading, 65536))
         is_over = not more or said.endswith(END)
     os.close(reading)
-    if not is_over:
+    if not is_over or said.endswith(END):
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     lines = [json.loads(line) for line in said.removesuffix(END).splitlines()]

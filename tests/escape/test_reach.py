@@ -42,7 +42,7 @@ def test_nothing_of_the_host_is_reached(scene_of_user: Scene, module: str) -> No
 
 
 def test_what_listens_inside_is_not_reached_from_outside(scene_of_user: Scene) -> None:
-    scene_of_user.attack("network")
+    assert scene_of_user.attack("network", "listen_by_an_abstract_name") == {}
     with socket.socket(socket.AF_UNIX) as one, pytest.raises(ConnectionRefusedError):
         one.connect("\0" + scene_of_user.host.listeners.abstract_name + "-inside")
 
@@ -53,17 +53,17 @@ def test_a_session_sees_nothing_of_another(scene_of_user: Scene) -> None:
     tops = ("/mnt/data", "/tmp", "/dev/shm")
     leave = f"for top in {tops}: open(top + '/left.txt', 'w').write({mark!r})"
     assert scene.run(leave, thread_id=other).made == {"left.txt": mark.encode()}
-    own = ("read_another_session", "read_the_sockets_of_another")
-    assert scene.attack("left_behind", *own) == {}
+    assert scene.attack("left_behind", "read_another_session") == {}
     assert scene.run("print(open('/tmp/left.txt').read())", thread_id=other).logs == f"{mark}\n"
 
 
-def test_nothing_of_a_session_outlives_it() -> None:
-    with running_scene("bubblewrap") as scene:
-        scene.attack("processes")
-        assert scene.wait_for(lambda: processes_with(scene.host.mark) != [])
-        scene.server.kill()
-        assert scene.wait_for(lambda: processes_with(scene.host.mark) == [])
+def test_nothing_of_a_session_outlives_its_server(scene_of_user: Scene) -> None:
+    """The last of the tests with it: it is killed."""
+    scene = scene_of_user
+    assert scene.attack("processes", "outlive_the_session_as_a_daemon") == {}
+    assert scene.wait_for(lambda: processes_with(scene.host.mark) != [])
+    scene.server.kill()
+    assert scene.wait_for(lambda: processes_with(scene.host.mark) == [])
 
 
 def test_the_attacks_would_get_through_without_a_sandbox() -> None:

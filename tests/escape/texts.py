@@ -38,7 +38,7 @@ def module_text(module: str, host: dict[str, Any]) -> str:
 
 
 def some_of(module: str, names: Collection[str]) -> str:
-    """Code that tries attacks, where the text of the module lies in the session's folder."""
+    """Code that tries attacks; the text of their module lies in the folder that it begins in."""
     return f"{_loaded(module)}report([{_list(module, names)}])"
 
 
@@ -48,7 +48,7 @@ def within(module: str, names: Collection[str]) -> str:
 
 
 def _loaded(module: str) -> str:
-    return f"exec(open('/mnt/data/{module}.py').read())\n"
+    return f"exec(open('{module}.py').read())\n"
 
 
 def _list(module: str, names: Collection[str]) -> str:

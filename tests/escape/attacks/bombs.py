@@ -473,13 +473,21 @@ def disk_by_empty_files() -> object:
 
 def disk_in_the_deep() -> object:
     """A folder in a folder in a folder: a path of it is longer than any path may be."""
-    os.chdir("/mnt/data")
-    for _ in range(3000):
-        os.mkdir("deeper")
-        os.chdir("deeper")
-    with open("big", "wb", buffering=0) as file:
-        got = taken(lambda _: written(file.fileno(), 4 * MB), step_mb=4, limit_mb=HOST["disk_mb"])
+    try:
+        for _ in range(3000):
+            os.mkdir("deeper")
+            os.chdir("deeper")
+        with open("big", "wb", buffering=0) as file:
+            step = partial(append, file.fileno())
+            got = taken(step, step_mb=4, limit_mb=HOST["disk_mb"])
+    finally:
+        os.chdir("/mnt/data")
     return keep(got, HOST["disk_mb"])
+
+
+def append(number: int, _: int) -> None:
+    """4 MB more."""
+    written(number, 4 * MB)
 
 
 def disk_in_a_locked_folder() -> object:

@@ -183,8 +183,3 @@ def read_another_session() -> object:
                 except OSError:
                     continue
     return found
-
-
-def read_the_sockets_of_another() -> object:
-    """Sockets and key there are the session's own."""
-    return [name for name in os.listdir("/run/kernel") if not name.startswith(("k", "."))]
