@@ -95,6 +95,26 @@ def test_only_regular_files_are_found_and_read(folder: Folder, tmp_path: Path) -
         assert [reading.piece(), reading.piece()] == [b"plain", b""]
 
 
+def test_a_thread_that_is_late_touches_nothing_that_was_opened_since(
+    tmp_path: Path, source: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "data" / "a").write_text("a")
+    folder = Folder(tmp_path / "data")
+    with folder.reading("a") as reading:
+        pass
+    handle = os.open(source, os.O_RDONLY)  # has its number now
+    assert reading.piece() == b""
+    os.close(handle)
+    folder.close()
+    handle = os.open(tmp_path / "others", os.O_RDONLY)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        folder.put_original("b", source)
+    assert (folder.look().files, os.listdir(handle)) == ({}, [])
+    os.close(handle)
+
+
 def test_a_file_that_looks_another_way_has_changed(folder: Folder, tmp_path: Path) -> None:
     path = tmp_path / "data" / "a"
     path.write_text("1")

@@ -2,7 +2,9 @@
 
 Everything in it may be a trap: a link to a file of the server's, a pipe that nobody writes to, a
 name that is no name. The rule: each name is opened below a folder that is already open, no link is
-followed, and nothing but a regular file is read, so much of it as was agreed on.
+followed, and nothing but a regular file is read, so much of it as was agreed on. A thread may be at
+work still when nobody waits for it any more: what it works with is let go of under a lock, as the
+number of a handle that is closed is soon another file's.
 """
 
 import os
@@ -10,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final, NamedTuple
 
 from rethread.store.files import StoredFile
@@ -24,6 +27,7 @@ OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 ORIGINAL_MODE: Final = 0o444
 MADE_MODE: Final = 0o644
+NO_HANDLE: Final = -1
 
 
 class InputFile(NamedTuple):
@@ -82,16 +86,20 @@ class Folder:
     """The folder, open. What is put in belongs to whom the folder does, unless it is read-only."""
 
     def __init__(self, path: Path) -> None:
+        self._lock = Lock()
         self._handle = os.open(path, OPEN_FOLDER)
-        self._device = os.fstat(self._handle).st_dev
+        self._there = os.fstat(self._handle)
 
     def close(self) -> None:
-        """Let go."""
-        os.close(self._handle)
+        """Let go; what is asked of it later is an OSError."""
+        with self._lock:
+            handle, self._handle = self._handle, NO_HANDLE
+            os.close(handle)
 
     def put_original(self, name: str, source: Path) -> Look:
         """A copy that is only to be read, in the place of whatever was there; or OSError."""
-        return self._put(self._handle, name, source, mode=ORIGINAL_MODE)
+        with self._inside(()) as handle:
+            return self._put(handle, name, source, mode=ORIGINAL_MODE)
 
     def put_back(self, path: str, source: Path) -> Look:
         """A copy of what the code has made, at its path, for the code to go on with; or OSError."""
@@ -130,17 +138,19 @@ class Folder:
                 handle = os.open(name, READ, dir_fd=folder)
         except OSError as problem:
             raise NotThere(path) from problem
+        there = os.fstat(handle)
+        reading = Reading(handle, there.st_size)
         try:
-            there = os.fstat(handle)
-            if not stat.S_ISREG(there.st_mode) or there.st_dev != self._device:
+            if not stat.S_ISREG(there.st_mode) or there.st_dev != self._there.st_dev:
                 raise NotThere(path)
-            yield Reading(handle, there.st_size)
+            yield reading
         finally:
-            os.close(handle)
+            reading.close()
 
     @contextmanager
     def _inside(self, folders: Sequence[str], *, make: bool = False) -> Iterator[int]:
-        handle = os.open(".", OPEN_FOLDER, dir_fd=self._handle)
+        with self._lock:
+            handle = os.open(".", OPEN_FOLDER, dir_fd=self._handle)
         try:
             for name in folders:
                 if make:
@@ -175,24 +185,33 @@ class Folder:
             os.close(handle)
 
     def _give_away(self, handle: int) -> None:
-        owner = os.fstat(self._handle)
-        if owner.st_uid != os.geteuid():
-            os.fchown(handle, owner.st_uid, owner.st_gid)
+        if self._there.st_uid != os.geteuid():
+            os.fchown(handle, self._there.st_uid, self._there.st_gid)
 
 
 class Reading:
     """A file that is being read: as many bytes as it had, whatever the code does with it."""
 
     def __init__(self, handle: int, size: int) -> None:
+        self._lock = Lock()
         self._handle = handle
         self.size = size
         self._left = size
 
     def piece(self) -> bytes:
-        """The next bytes; none at the end."""
-        read = os.read(self._handle, min(self._left, PIECE_BYTES))
-        self._left -= len(read)
-        return read
+        """The next bytes; none at the end, and none once it is let go of."""
+        with self._lock:
+            if self._handle == NO_HANDLE:
+                return b""
+            read = os.read(self._handle, min(self._left, PIECE_BYTES))
+            self._left -= len(read)
+            return read
+
+    def close(self) -> None:
+        """Let go."""
+        with self._lock:
+            handle, self._handle = self._handle, NO_HANDLE
+            os.close(handle)
 
 
 def is_fit(path: str) -> bool:
