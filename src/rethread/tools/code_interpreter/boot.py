@@ -94,6 +94,15 @@ def hear_children(path: str) -> None:
     IOPubThread._setup_pipe_out = connect  # type: ignore[method-assign]
 
 
+class App(IPKernelApp):
+    """A kernel that loses no output, however slowly it is read: it waits in its own memory."""
+
+    def init_iopub(self, context: Any) -> None:
+        """Sockets that are made from here on keep what they cannot send."""
+        context.sndhwm = 0
+        super().init_iopub(context)  # type: ignore[no-untyped-call]
+
+
 def main(sockets: str) -> None:
     """Answer until killed."""
     key = Path(sockets, "key").read_bytes()
@@ -103,7 +112,7 @@ def main(sockets: str) -> None:
     )
     hear_children(f"{sockets}/children")
     Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)
-    app = IPKernelApp.instance(config=configuration(key, sockets))
+    app = App.instance(config=configuration(key, sockets))
     app.initialize([])  # type: ignore[no-untyped-call]
     session: Session = app.session
     session.pack = packing(session.pack)

@@ -36,7 +36,7 @@ EXECUTE: Final = {
 }
 LOOK_AGAIN_SECONDS: Final = 0.02  # while the kernel starts
 ASK_AGAIN_SECONDS: Final = 1.0
-IDLE_SECONDS: Final = 5.0  # behind the reply; one that gets lost shall not hold the run
+IDLE_SECONDS: Final = 5.0  # of silence behind the reply: then the session is given up
 
 
 class Printed(NamedTuple):
@@ -127,6 +127,8 @@ class Kernel:
     def __init__(self, shell: Channel, iopub: Channel, key: bytes) -> None:
         self._shell, self._iopub, self._key = shell, iopub, key
         self._session = secrets.token_hex(8)
+        self._heard = 0  # messages on iopub
+        self._is_listening = False  # not so while one is being worked on
 
     @classmethod
     async def ready(cls, sockets: Path, key: str) -> Self:
@@ -164,10 +166,11 @@ class Kernel:
         replying = asyncio.ensure_future(self._reply(asked_id))
         try:
             await asyncio.wait({hearing, replying}, return_when=asyncio.FIRST_COMPLETED)
-            # It is idle when it has replied: that may be lost if nobody could listen.
-            done, _ = await asyncio.wait({hearing}, timeout=IDLE_SECONDS)
-            if not done:
-                raise Closed("The kernel does not say that it is done.")
+            while not hearing.done():
+                heard = self._heard
+                await asyncio.wait({hearing}, timeout=IDLE_SECONDS)
+                if heard == self._heard and self._is_listening and not hearing.done():
+                    raise Closed("The kernel has replied, and does not say that it is idle.")
             hearing.result()
         finally:
             await _ended(hearing, replying)
@@ -220,7 +223,10 @@ class Kernel:
     async def _hear_out(self, asked_id: str, take: Take) -> None:
         """Give away what comes of a request, until the kernel is idle again."""
         while True:
+            self._is_listening = True
             message = await self._iopub.receive()
+            self._is_listening = False
+            self._heard += 1
             heard = _understood(message)
             if heard is None or heard.parent != asked_id:
                 await take(None, message.size)

@@ -5,7 +5,6 @@ it does not heed that. Nothing is known here of threads, nor of the database.
 """
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -25,8 +24,6 @@ from rethread.tools.code_interpreter.sandbox import (
     StartFailed,
     hand_in,
 )
-
-logger = logging.getLogger("rethread")
 
 START_SECONDS: Final = 60.0  # on a machine that is very busy
 HEED_SECONDS: Final = 2.0  # from the interrupt on, before the box is killed
