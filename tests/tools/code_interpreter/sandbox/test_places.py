@@ -39,7 +39,7 @@ def test_a_place_belongs_to_the_code_and_lies_behind_what_does_not() -> None:
         assert path.stat().st_uid == (os.getuid() if place.owner is None else place.owner)
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077
     assert place.root.stat().st_uid == os.getuid()
-    assert not stat.S_IMODE(place.root.stat().st_mode) & 0o022
+    assert not stat.S_IMODE(place.root.stat().st_mode) & 0o027
     places.close()
     assert not places.root.exists()
 

@@ -116,7 +116,13 @@ def test_no_way_to_other_namespaces_other_processes_or_hidden_memory(machine: Ma
         ("ioctl", (0, 0x5401), ALLOW),
         ("ioctl", (0, 0x5412), ERROR | errno.ENOTTY),  # TIOCSTI
         ("ioctl", (0, 0x40305828), ERROR | errno.ENOTTY),  # FS_IOC_RESVSP
-        ("fcntl", (0, 6, 0x7FFF_FFFF_4000), ALLOW),  # F_SETLK, with any pointer
+        ("fcntl", (0, 1), ALLOW),
+        ("fcntl", (0, 5), ALLOW),  # F_GETLK
+        *(("fcntl", (0, command, 0x7FFF_FFFF_4000), PRETEND) for command in (6, 7, 37, 38)),
+        ("fchmod", (3, 0o755), ALLOW),
+        ("fchmod", (3, 0o4755), ERROR | errno.EPERM),
+        ("fchmodat", (3, 0, 0o2755), ERROR | errno.EPERM),
+        ("openat", (0, 0, 0o102, 0o6755), ERROR | errno.EPERM),
         ("fcntl", (0, 1024), ERROR | errno.EINVAL),  # F_SETLEASE
         ("fcntl", (0, 1031), ERROR | errno.EINVAL),  # F_SETPIPE_SZ
         ("prctl", (15,), ALLOW),  # PR_SET_NAME

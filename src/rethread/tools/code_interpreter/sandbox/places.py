@@ -41,10 +41,10 @@ class Places:
         self._lock = os.open(self.root / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         os.write(self._lock, b"%d" % os.getpid())
-        self.root.chmod(0o711)
+        is_root = os.geteuid() == 0 and has_owners
+        self.root.chmod(0o711 if is_root else 0o700)
         self.shared.mkdir(mode=0o755)
         self._names = map(str, itertools.count(1))
-        is_root = os.geteuid() == 0 and has_owners
         self._owners = itertools.count(secrets.randbelow(OWNERS)) if is_root else None
         if len(os.fsencode(self.root)) > LONGEST:
             self.close()
@@ -57,7 +57,10 @@ class Places:
         """Folders that the code owns, behind one that it can't change."""
         root = self.root / next(self._names)
         place = Place(root, root / "data", root / "run", self._next_owner())
-        root.mkdir(mode=0o711)
+        root.mkdir(mode=0o700)
+        if place.owner is not None:  # nobody else on this machine shall get as far as there
+            os.chown(root, 0, place.owner)
+            root.chmod(0o710)
         for each in (place.data, place.sockets):
             each.mkdir(mode=0o700)
             if place.owner is not None:

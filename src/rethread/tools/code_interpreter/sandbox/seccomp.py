@@ -40,12 +40,21 @@ PRCTL: Final = (1, 2, 3, 15, 16, 21, 23, 29, 30, 36, 37, 38, 39, 40, 41, 42, 0x5
 # ioctl(2): TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Not FS_IOC_RESVSP, which is
 # fallocate by another name, nor what pushes bytes into a terminal.
 IOCTL: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-# fcntl(2): F_DUPFD to F_SETLKW, F_OFD_GETLK to F_OFD_SETLKW, F_DUPFD_CLOEXEC, F_GETPIPE_SZ,
-# F_GET_SEALS. Not F_SETLEASE: whoever opens a file with a lease waits for 45 seconds. Not
-# F_SETPIPE_SZ: a pipe's buffer is memory that no process is charged with.
-FCNTL: Final = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034)
+# fcntl(2): F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW. Each lock is memory of the kernel's, of
+# any number; SQLite wants to have its own, and nobody else is there.
+LOCK: Final = (6, 7, 37, 38)
+# F_DUPFD to F_GETLK, F_OFD_GETLK, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS. Not F_SETLEASE:
+# whoever opens a file with a lease waits for 45 seconds. Not F_SETPIPE_SZ: a pipe's buffer is
+# memory that no process is charged with.
+FCNTL: Final = (0, 1, 2, 3, 4, 5, 36, 1030, 1032, 1034)
 # mmap(2): MAP_SHARED with MAP_ANONYMOUS. Its pages can be let go of, and stay, in no one's count.
 SHARED_BY_NO_FILE: Final = 0x01 | 0x20
+# A program with these bits would run as the code's user for whoever finds it outside of the box.
+SET_USER_OR_GROUP: Final = 0o6000
+MODES: Final[Mapping[str, int]] = {  # the argument with the mode; open and openat have one, too
+    **dict.fromkeys(("chmod", "fchmod", "creat", "mknod"), 1),
+    **dict.fromkeys(("fchmodat", "fchmodat2", "mknodat"), 2),
+}
 PERSONALITY: Final = (0, 0xFFFFFFFF)  # Linux as it is, and the question what it is
 
 # open(2): O_DSYNC, O_SYNC and O_DIRECT have the disk work while the server waits for it.
@@ -72,10 +81,10 @@ REFUSED: Final[Mapping[str, int]] = {
 
 
 class Rule(NamedTuple):
-    """What one argument of a call has to be; `number` counts from 0."""
+    """What one argument of a call has to be, or the error; 0 pretends. `number` counts from 0."""
 
     number: int
-    kind: Literal["one_of", "no_bit_of", "not_all_bits_of"]
+    kind: Literal["one_of", "none_of", "no_bit_of", "not_all_bits_of"]
     values: tuple[int, ...]
     error: int
 
@@ -109,9 +118,19 @@ def rules(machine: Machine) -> Mapping[str, Sequence[Rule]]:
         "ioctl": [Rule(1, "one_of", IOCTL, errno.ENOTTY)],
         "personality": [Rule(0, "one_of", PERSONALITY, errno.EPERM)],
         "mmap": [Rule(3, "not_all_bits_of", (SHARED_BY_NO_FILE,), errno.ENOMEM)],
-        "open": [Rule(1, "no_bit_of", (sync,), errno.EINVAL)],
-        "openat": [Rule(2, "no_bit_of", (sync,), errno.EINVAL)],
-        "fcntl": [Rule(1, "one_of", FCNTL, errno.EINVAL)],
+        "open": [
+            Rule(1, "no_bit_of", (sync,), errno.EINVAL),
+            Rule(2, "no_bit_of", (SET_USER_OR_GROUP,), errno.EPERM),
+        ],
+        "openat": [
+            Rule(2, "no_bit_of", (sync,), errno.EINVAL),
+            Rule(3, "no_bit_of", (SET_USER_OR_GROUP,), errno.EPERM),
+        ],
+        "fcntl": [Rule(1, "none_of", LOCK, 0), Rule(1, "one_of", FCNTL, errno.EINVAL)],
+        **{
+            call: [Rule(number, "no_bit_of", (SET_USER_OR_GROUP,), errno.EPERM)]
+            for call, number in MODES.items()
+        },
     }
 
 
@@ -153,6 +172,9 @@ def _check(rule: Rule) -> Iterator[Instruction]:
     yield Instruction(LOAD, 16 + 8 * rule.number)
     if rule.kind == "no_bit_of":
         yield Instruction(JUMP_ANY_BIT, rule.values[0], if_false=1)
+    elif rule.kind == "none_of":
+        for left, value in zip(range(len(rule.values) - 1, -1, -1), rule.values, strict=True):
+            yield Instruction(JUMP_EQUAL, value, if_true=left, if_false=0 if left else 1)
     elif rule.kind == "not_all_bits_of":
         yield Instruction(AND, rule.values[0])
         yield Instruction(JUMP_EQUAL, rule.values[0], if_false=1)

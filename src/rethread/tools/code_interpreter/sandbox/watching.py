@@ -19,7 +19,7 @@ BLOCK: Final = 512  # of st_blocks, whatever the file system's blocks are
 
 # What one more may hold, when a box has more than that.
 FREE_SOCKETS, SOCKET_BYTES = 64, 256 * 1024  # net.core.wmem_default, rounded up
-FREE_DESCRIPTORS, DESCRIPTOR_BYTES = 512, 16 * 1024  # a pipe, past the user's soft limit
+FREE_DESCRIPTORS, DESCRIPTOR_BYTES = 512, 128 * 1024  # an epoll that waits for 500 others
 NODE_BYTES: Final = 1024  # of a file in memory, beside its content
 DEEPEST: Final = 100
 MOST_SHARED: Final = 8  # processes may share pages, but not so many with so many
