@@ -202,7 +202,7 @@ class Sessions:
         try:
             _, pool = await self._opened()
         except NoSandbox as problem:
-            logger.warning("no code can be run", extra={"fields": {"problem": problem.message}})
+            logger.info("no code can be run", extra={"fields": {"problem": problem.message}})
         else:
             pool.fill()
 
