@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -21,7 +22,16 @@ from tests.ports import kept_port
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
+PATIENCE_SECONDS: Final = 30.0
 LOG_LINES: Final = 60  # shown where a test fails
+
+
+def wait_until(is_so: Callable[[], Any]) -> None:
+    """Return once it is so; who asks without a pause takes the server's time away."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 class ServerProcess:
