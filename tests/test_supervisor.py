@@ -6,15 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.fakes.model_server import ModelServer
 from tests.fakes.replies import Gate, text
 from tests.faults.scene import PATIENCE_SECONDS, Scene, stock_client, text_of
-from tests.server import ServerProcess, running_server
+from tests.server import ServerProcess, running_server, wait_until
 
 TWO = ("--workers", "2")
 DIES = """
@@ -49,14 +48,6 @@ def workers_of(server: ServerProcess) -> list[int]:
         for child in children
         if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
     ]
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Return once it is so."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def has_gone(pid: int) -> bool:

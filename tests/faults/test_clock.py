@@ -5,7 +5,7 @@ or as a test sets it. What they cannot be lied to about is how long something ta
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -18,9 +18,9 @@ from openai.types.beta.threads import Run
 from tests.fakes.model_server import ModelServer
 from tests.fakes.replies import Call, Gate, text, tool_calls
 from tests.faults.pair import forget_script
-from tests.faults.scene import PATIENCE_SECONDS, WEATHER, Scene, fetch, stock_client, text_of
+from tests.faults.scene import WEATHER, Scene, fetch, stock_client, text_of
 from tests.postgres import Postgres
-from tests.server import ServerProcess, running_server
+from tests.server import ServerProcess, running_server, wait_until
 
 HOUR: Final = 3600
 # Python runs a module of this name before any other.
@@ -94,14 +94,6 @@ def has_beaten(server: ServerProcess, *, since: float) -> bool:
     """Whether all servers have said that they are alive after that time, in milliseconds."""
     oldest: int = server.ask(BEATS)[0][0]
     return oldest > since
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Return once it is so."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def now_is(scene: Scene, run: Run) -> Run:

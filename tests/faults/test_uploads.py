@@ -14,7 +14,7 @@ import openai
 from tests.conftest import StartServer
 from tests.fakes.s3_server import BUCKET, running_s3
 from tests.faults.scene import stock_client
-from tests.server import ServerProcess, running_server
+from tests.server import ServerProcess, running_server, wait_until
 
 HEAD: Final = (
     b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nvision\r\n'
@@ -39,17 +39,20 @@ def lying(server: ServerProcess) -> list[Path]:
     return [path for path in (server.data_dir / "files").rglob("*") if path.is_file()]
 
 
+def is_clean(server: ServerProcess) -> bool:
+    """Whether nothing lies there, and nothing is to be taken away."""
+    return not lying(server) and not server.ask("SELECT 1 FROM blob_trash")
+
+
 def wait_for_bytes(server: ServerProcess, size: int) -> None:
     """Return when so much of an upload has been written."""
-    while sum(path.stat().st_size for path in lying(server)) < size:
-        pass
+    wait_until(lambda: sum(path.stat().st_size for path in lying(server)) >= size)
 
 
 def wait_until_tidy(server: ServerProcess) -> None:
     """Return when nothing lies there but what the database refers to, and nothing is missing."""
     server.ask("UPDATE blob_trash SET due_at = 0")  # what another server would have been given
-    while server.ask("SELECT 1 FROM blob_trash"):
-        pass
+    wait_until(lambda: not server.ask("SELECT 1 FROM blob_trash"))
     referred = {row[0] for row in server.ask("SELECT id FROM blobs")}
     assert {path.name for path in lying(server)} == referred
 
@@ -58,8 +61,7 @@ def test_a_client_that_goes_away_leaves_nothing(start_server: StartServer) -> No
     server = start_server()
     with begin_upload(server, 8 * MIB):
         wait_for_bytes(server, 4 * MIB)
-    while lying(server) or server.ask("SELECT 1 FROM blob_trash"):
-        pass  # a chore looks every other second
+    wait_until(lambda: is_clean(server))  # a chore looks every other second
     assert server.ask("SELECT 1 FROM files") == []
 
 
@@ -72,8 +74,7 @@ def test_a_server_that_is_killed_leaves_nothing_of_an_upload(start_server: Start
     server.restart()
     if server.database_url is not None:  # else nobody but the one that was killed can have had it
         server.ask("UPDATE blob_trash SET due_at = 1 WHERE due_at > 0")
-    while lying(server) or server.ask("SELECT 1 FROM blob_trash"):
-        pass
+    wait_until(lambda: is_clean(server))
     assert server.ask("SELECT 1 FROM files") == []
 
 
@@ -82,13 +83,11 @@ def test_a_server_that_is_killed_leaves_nothing_in_its_bucket(tmp_path: Path) ->
         place = ("--files", f"s3://{BUCKET}/files")
         with running_server(tmp_path / "data", *place, env=s3.environment) as server:
             with begin_upload(server, 24 * MIB):
-                while not s3.objects():
-                    pass
+                wait_until(s3.objects)
                 server.kill()
             assert s3.objects()
             server.restart()
-            while s3.objects() or server.ask("SELECT 1 FROM blob_trash"):
-                pass
+            wait_until(lambda: not s3.objects() and is_clean(server))
             assert server.ask("SELECT 1 FROM files") == []
 
 

@@ -2,16 +2,13 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from openai import AuthenticationError, NotFoundError, OpenAI
 
 from tests.conftest import StartServer
-from tests.server import ServerProcess
-
-PATIENCE_SECONDS = 20.0
+from tests.server import ServerProcess, wait_until
 
 
 def rethread(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,13 +34,15 @@ def client(server: ServerProcess, secret: str) -> OpenAI:
 
 def until_refused(one: OpenAI) -> None:
     """Wait for the key to be refused: the server looks keys up once in a while."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < until:
+
+    def is_refused() -> bool:
         try:
             one.beta.assistants.list()
         except AuthenticationError:
-            return
-    raise AssertionError("the key was never refused")
+            return True
+        return False
+
+    wait_until(is_refused)
 
 
 def test_a_key_opens_its_project_only_until_it_is_revoked(start_server: StartServer) -> None:

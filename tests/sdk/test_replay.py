@@ -23,7 +23,7 @@ from tests.sdk.streams import (
     stream_of,
 )
 from tests.sdk.test_keys import made, until_refused
-from tests.server import ServerProcess
+from tests.server import ServerProcess, wait_until
 
 
 def test_a_replay_is_the_first_stream_byte_for_byte_from_every_event_on(
@@ -120,9 +120,8 @@ def test_a_log_that_is_not_kept_any_longer_is_an_error_and_no_empty_stream(
     server.terminate()
     server.restart()  # the cleaning begins with the server
     place = Place(server, *old.path.split("/")[2::2])
-    while (response := place.ask()).status_code == 200:
-        pass
-    for answer in (response, place.ask(after=10**6)):
+    wait_until(lambda: place.ask().status_code != 200)
+    for answer in (place.ask(), place.ask(after=10**6)):
         assert answer.status_code == 404
         error = answer.json()["error"]
         assert (error["code"], error["type"]) == ("events_expired", "invalid_request_error")
