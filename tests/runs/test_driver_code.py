@@ -323,6 +323,25 @@ async def test_code_of_a_run_that_is_another_drivers_now_is_ended(sqlite: Databa
     assert (await driving).status == "in_progress"
 
 
+async def test_a_database_that_goes_away_ends_the_code_and_not_its_session(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> bool:
+        raise Unavailable("The database is away.")
+
+    endless = Endless()
+    scene = Scene(sqlite, Scripted(replies.tool_calls(CODE)), Standin(endless))
+    await scene.begin()
+    driving = asyncio.create_task(scene.drive())
+    await endless.printed.wait()
+    monkeypatch.setattr(scene.log, "append", away)
+    while not endless.ended.is_set():  # nothing of it is the session's to hear
+        endless.print(LogsOut(0, "more"))
+        await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable):
+        await driving
+
+
 async def test_a_run_that_is_taken_over_shows_the_images_of_its_finished_code(
     sqlite: Database,
 ) -> None:
@@ -342,6 +361,10 @@ async def test_a_run_that_is_taken_over_shows_the_images_of_its_finished_code(
         (step.status, step.last_error and step.last_error.message) for step in await scene.steps()
     ]
     assert found == [("completed", None), ("failed", driver.STOPPED), ("completed", None)]
+    [left] = calls_of((await scene.steps())[1])
+    assert isinstance(left, CodeInterpreterCall)
+    code = left.code_interpreter
+    assert (code.input, code.outputs) == ("2 + 2", [LogsOutput("begun")])
     assert model.told(2) == ["A\n(An image; the user sees it.)\n(An image; the user sees it.)"]
     [parts] = await scene.answers()
     assert [part["type"] for part in parts] == ["image_file", "image_file", "text"]

@@ -18,7 +18,7 @@ from rethread.contract.messages import (
     TextValue,
 )
 from rethread.contract.runs import LastError, Run
-from rethread.contract.steps import Step, ToolCallsDetails
+from rethread.contract.steps import FunctionCall, FunctionResult, Step, ToolCallsDetails
 from rethread.runs import open_ends
 from rethread.runs.calls import Offer
 from rethread.runs.lifecycle import move
@@ -89,7 +89,9 @@ async def test_a_call_that_waits_for_its_output_ends_as_the_run_does(
     assert names(events) == [f"run.step.{status}"]
     step = events[0].payload
     assert isinstance(step, Step)
-    assert isinstance(step.step_details, ToolCallsDetails)
+    assert step.step_details == ToolCallsDetails(
+        [FunctionCall(id=PARIS.id, function=FunctionResult(PARIS.name, PARIS.arguments))]
+    )
     assert step.last_error is None
 
 

@@ -20,7 +20,7 @@ from rethread.contract.steps import (
     OutputImage,
 )
 from rethread.contract.threads import decode_thread
-from rethread.errors import ModelError, Unavailable
+from rethread.errors import ModelError, RethreadError, Unavailable
 from rethread.runs import prompt
 from rethread.runs.merging import LONGEST_JOINED
 from rethread.runs.recorder import Replaced
@@ -92,13 +92,13 @@ async def ran(
     """
     if call.code_interpreter.note:  # why it cannot be run
         return call
-    lost: list[Replaced] = []
+    lost: list[Exception] = []
 
     def hear(output: Output) -> None:
         try:
             for delta in _deltas(output):
                 record(turn.put_out(call.id, delta))
-        except Replaced as problem:
+        except (Replaced, RethreadError) as problem:  # not the session's: it would not survive it
             lost.append(problem)
             running.cancel()
 
