@@ -256,8 +256,9 @@ async def test_sessions_that_nobody_needs_any_more_end(
 
 
 async def test_a_kernel_that_waits_takes_the_first_call_and_all_end_with_the_server(
-    scene: Scene,
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "PATIENCE_SECONDS", 1000)
     server = scene.server(TERMS._replace(warm=1))
     box = scene.boxes[0]
     server.start()
@@ -265,6 +266,13 @@ async def test_a_kernel_that_waits_takes_the_first_call_and_all_end_with_the_ser
     assert len(box.places) == 1  # none other was started for it
     await until(lambda: len(box.places) == 2)
     assert (await scene.run(server, "print(os.getpid())"))[0] == text
+    monkeypatch.setattr(pool, "PATIENCE_SECONDS", 0.01)
+    go = tmp_path / "go"
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)"
+    async with asyncio.TaskGroup() as group:
+        await begun(group, scene, server, wait, thread_id="thread_b")
+        await until(lambda: len(box.places) == 3)  # also while code is run
+        go.touch()
     await server.close()
     scene.servers.clear()
     assert not psutil.pid_exists(int(text))

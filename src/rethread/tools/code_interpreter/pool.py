@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 from msgspec import Struct
@@ -22,6 +23,7 @@ from rethread.tools.code_interpreter.session import Session
 logger = logging.getLogger("rethread")
 
 SWEEP_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 3.0  # for code to end, before a kernel is started beside it
 TOUCH_SECONDS: Final = 60.0  # how old the time of a session's last use may be in the database
 
 Start = Callable[[], Awaitable[Session]]
@@ -93,6 +95,7 @@ class Pool:
         """Give it a session of its own; whether the thread had one before, here or elsewhere."""
         assert held.session is None
         session = await self._taken()
+        self._fill()
         try:
             was_there = await code_sessions.begin(
                 self._db, held.thread_id, session.id, server=self._server
@@ -169,11 +172,15 @@ class Pool:
                 await asyncio.wait({self._starting})
         return await self._start_session()
 
-    def _fill(self) -> None:
-        """Start one that waits, where one is missing; later, while code is run."""
-        is_busy = any(each.users for each in self._held.values())
-        if len(self._waiting) < self._warm and self._starting is None and not is_busy:
+    def _fill(self, *, is_urgent: bool = False) -> None:
+        """Start one that waits, where one is missing; a little later, while code is run."""
+        if len(self._waiting) >= self._warm or self._starting is not None:
+            return
+        if is_urgent or not any(each.users for each in self._held.values()):
             self._starting = asyncio.create_task(self._start_one())
+        else:
+            later = partial(self._fill, is_urgent=True)
+            asyncio.get_running_loop().call_later(PATIENCE_SECONDS, later)
 
     async def _start_one(self) -> None:
         try:
