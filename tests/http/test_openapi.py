@@ -39,6 +39,12 @@ def test_every_schema_is_a_valid_schema_and_every_reference_leads_somewhere() ->
             place = place[step]
 
 
+def test_what_is_stored_only_is_not_spoken_of() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    assert set(schemas["CodeInterpreter"]["properties"]) == {"input", "outputs"}
+    assert "MadeFile" not in schemas
+
+
 def test_every_route_stands_in_the_document_and_nothing_else() -> None:
     told = {
         (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods

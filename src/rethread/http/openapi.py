@@ -186,8 +186,7 @@ def _schemas() -> dict[str, Schema]:
     _, made = msgspec.json.schema_components([*asked, *answered], ref_template=REF)
     # Python's end of text is written `$` in the dialect of JSON schemas.
     schemas: dict[str, Schema] = msgspec.json.decode(encode(made).replace(rb'\\Z"', b'$"'))
-    for schema in schemas.values():
-        _leave_out_hidden(schema)
+    hidden = [field for schema in schemas.values() for field in _taken_out_hidden(schema)]
     in_requests = {kind.cls for kind in _structs_in(asked)}
     for kind in _structs_in(answered):
         # An answer leaves nothing out: what has a default is there all the same.
@@ -196,6 +195,9 @@ def _schemas() -> dict[str, Schema]:
             seen = schemas[kind.cls.__name__]
             there = [name for name in _always_there(kind) if name in seen.get("properties", {})]
             seen["required"] = tag + there
+    for name in [each for each in schemas if _is_named(each, hidden)]:
+        if not _is_named(name, schemas):
+            del schemas[name]
     schemas["StreamEvent"] = _event_schema()
     for operation in OPERATIONS:
         if operation.lists is not None and operation.answers is not None:
@@ -204,11 +206,15 @@ def _schemas() -> dict[str, Schema]:
     return schemas
 
 
-def _leave_out_hidden(schema: Schema) -> None:
-    """Take out the fields that are stored only (`contract.steps.Hidden`)."""
+def _taken_out_hidden(schema: Schema) -> list[Schema]:
+    """The fields that are stored only (`contract.steps.Hidden`); they are out of the schema."""
     fields = schema.get("properties", {})
-    for name in [name for name, kind in fields.items() if "x-hidden" in kind]:
-        del fields[name]
+    return [fields.pop(name) for name in list(fields) if "x-hidden" in fields[name]]
+
+
+def _is_named(name: str, within: object) -> bool:
+    """Whether anything there is of the schema of that name."""
+    return encode(_ref(name)["$ref"]) in encode(within)
 
 
 def _list_name(name: str) -> str:
