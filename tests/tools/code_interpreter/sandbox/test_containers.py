@@ -1,11 +1,15 @@
 """Containers, as far as they can be seen without any: the command line, and what is said."""
 
+import asyncio
 import os
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from rethread.tools.code_interpreter.sandbox import (
     DATA,
@@ -14,6 +18,8 @@ from rethread.tools.code_interpreter.sandbox import (
     Limits,
     NoSandbox,
     Place,
+    Sandbox,
+    hand_in,
 )
 from rethread.tools.code_interpreter.sandbox.choosing import find_sandbox
 from rethread.tools.code_interpreter.sandbox.containers import command_line
@@ -41,10 +47,7 @@ def test_a_container_has_no_network_no_rights_and_nothing_to_write_to_but_its_fo
     assert given["--security-opt"] == ["no-new-privileges"]
     assert given["--user"] == ["1234:1234"]
     assert "--read-only" in given
-    assert given["--mount"] == [
-        f"type=bind,src=/p/data,dst={DATA}",
-        f"type=bind,src=/p/run,dst={SOCKETS}",
-    ]
+    assert given["--mount"] == [f"type=bind,src=/p/data,dst={DATA}"]
     assert "--privileged" not in given
     assert "--volume" not in given
 
@@ -62,9 +65,96 @@ def test_the_command_stands_behind_the_image_and_the_server_s_variables_nowhere(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     words = line()
-    assert words[words.index("image") :] == ["image", "python", *COMMAND.arguments]
+    assert words[words.index("image") + 1] == "python"
+    assert tuple(words[-3:]) == COMMAND.arguments
     assert "ONE=1" in flags(words)["--env"]
     assert "sk-secret" not in " ".join(words)
+
+
+# Runs the command that a container is to run, as it is, with the folders that it would have.
+ENGINE = """#!{python}
+import os, sys, tempfile
+words = sys.argv[1:]
+if words[0] == "info":
+    print('{{"runc": {{}}, "runsc": {{}}}}')
+elif words[0] == "kill":
+    os.killpg(int(open("{folder}/" + words[-1]).read()), 9)
+else:
+    command = words[words.index("image") + 1 :]
+    if "--name" in words:
+        open("{folder}/" + words[words.index("--name") + 1], "w").write(str(os.getpid()))
+        data = words[words.index("--mount") + 1].partition("src=")[2].partition(",")[0]
+        folders = {{"{data}": data, "{sockets}": tempfile.mkdtemp(dir="{folder}")}}
+        assert words[words.index("--runtime") + 1] == "runsc"
+        os.chdir(data)
+        for inside, here in folders.items():
+            command = [each.replace(inside, here) for each in command]
+    os.execv("{python}", [sys.executable, *command[1:]])
+"""
+TALK = f"""
+import os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind("{SOCKETS}/talk")
+server.listen()
+print(open("{SOCKETS}/key").read(), os.getcwd() == os.path.realpath("{DATA}"))
+while True:
+    client = server.accept()[0]
+    try:
+        while heard := client.recv(65536):
+            client.sendall(heard.upper())
+    except KeyboardInterrupt:
+        client.sendall(b"interrupted")
+        sys.exit(0)
+"""
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "docker")
+        text = ENGINE.format(python=sys.executable, folder=folder, data=DATA, sockets=SOCKETS)
+        program.write_text(text)
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        yield
+
+
+@pytest_asyncio.fixture
+async def sandbox(engine: None) -> AsyncIterator[Sandbox]:
+    sandbox = await find_sandbox("docker", image="image")
+    yield sandbox
+    await sandbox.aclose()
+
+
+async def test_the_sockets_of_a_container_are_reached_over_its_standard_streams(
+    sandbox: Sandbox,
+) -> None:
+    place = sandbox.new_place()
+    hand_in(place, "key", b"the key")
+    box = await sandbox.start(place, Command(("-c", TALK), {}), Limits())
+    async with asyncio.timeout(60):
+        while not (place.sockets / "talk").exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.02)
+    reader, writer = await asyncio.open_unix_connection(place.sockets / "talk")
+    for size in (5, 3_000_000):
+        writer.write(b"x" * size)
+        assert await reader.readexactly(size) == b"X" * size
+    box.interrupt()
+    assert await reader.read() == b"interrupted"
+    writer.close()
+    await box.closed()
+    assert (box.stderr, box.over) == ("the key True\n", None)
+
+
+async def test_a_container_is_killed_by_its_engine_and_ended_where_its_files_are_too_large(
+    sandbox: Sandbox,
+) -> None:
+    fill = "import time; open('full', 'wb').write(bytes(2 << 20)); time.sleep(60)"
+    box = await sandbox.start(
+        sandbox.new_place(), Command(("-c", fill), {}), Limits(disk_bytes=2**20)
+    )
+    await box.closed()
+    assert box.over == "disk"
 
 
 async def test_an_engine_that_is_not_there_is_named(

@@ -1,9 +1,9 @@
 """The sandboxes `docker` and `podman`: the same limits, as flags of a container.
 
-For macOS, and for those who have it anyway. `command_line` is pure: it is all that our tests see of
-it, as no container runs on our test machines. The kernel's sockets lie in a folder that the
-container and this machine share; where that can't carry Unix sockets (Docker Desktop), kernels
-don't come up. With gVisor's `runsc` installed, the code meets its kernel and not this one's.
+For macOS, and for those who have it anyway. `command_line` is pure. No container runs on our test
+machines: there an engine that only looks like one runs the command. The kernel's sockets stay in
+the container and are reached through `relay`, as not all can share them with their machine. With
+gVisor's `runsc` among docker's runtimes, the code meets its kernel and not this one's.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from functools import partial
+from pathlib import Path
 from typing import Final, Literal
 
 from rethread.tools.code_interpreter.sandbox import (
@@ -22,13 +23,17 @@ from rethread.tools.code_interpreter.sandbox import (
     Limits,
     NoSandbox,
     Place,
+    relay,
     watching,
 )
 from rethread.tools.code_interpreter.sandbox.places import Places, remove
 from rethread.tools.code_interpreter.sandbox.processes import ProcessBox, said_by, started
+from rethread.tools.code_interpreter.sandbox.relaying import Relaying
 
 Engine = Literal["docker", "podman"]
 
+RELAY: Final = Path(relay.__file__).read_text("utf-8")
+RUNSC: Final = "runsc"
 KILLED: Final = 137  # by nobody of ours: the memory was used up
 LOOK_SECONDS: Final = 1.0
 PASSED_ON: Final = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR")
@@ -41,14 +46,15 @@ ASK: Final = (
 class Container:
     """Boxes that are containers of an image."""
 
-    def __init__(self, engine: Engine, image: str, offers: str) -> None:
+    def __init__(self, engine: Engine, image: str, offers: str, runtime: str | None) -> None:
         self.name: str = engine
         self.offers = offers
         self._engine: Engine = engine
         self._image = image
-        # Without an engine of its own user, what a container's root owns is root's here.
-        self._places = Places(has_owners=engine == "docker")
+        self._runtime = runtime
+        self._places = Places()
         self._boxes: dict[ProcessBox, asyncio.Task[None]] = {}
+        self._killing: set[asyncio.Task[str | None]] = set()
 
     @classmethod
     async def found(cls, engine: Engine, image: str | None) -> "Container":
@@ -61,7 +67,9 @@ class Container:
         version = await said_by(*line)
         if version is None:
             raise NoSandbox(f"{engine} can't run {image}, or its Python has no ipykernel")
-        return cls(engine, image, version.strip().rpartition("\n")[2])
+        runtimes = await said_by(engine, "info", "--format", "{{json .Runtimes}}") or ""
+        runtime = RUNSC if f'"{RUNSC}"' in runtimes else None
+        return cls(engine, image, version.strip().rpartition("\n")[2], runtime)
 
     def new_place(self) -> Place:
         """Empty folders."""
@@ -74,16 +82,29 @@ class Container:
     async def start(self, place: Place, command: Command, limits: Limits) -> Box:
         """A container in which the command runs."""
         container = f"rethread-{secrets.token_hex(8)}"
-        line = command_line(self._engine, self._image, container, place, command, limits)
+        line = command_line(
+            self._engine,
+            self._image,
+            container,
+            place,
+            command,
+            limits,
+            runtime=self._runtime,
+        )
+        handed_in = {path.name: path.read_bytes() for path in place.sockets.iterdir()}
         process = await started(line, _environment(), folder=place.root)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        relaying = Relaying(place.sockets, process.stdin, process.stdout)
+        relaying.begin(handed_in)
         box = ProcessBox(
             place,
             process,
-            interrupt=partial(_signal, self._engine, container, "INT"),
-            kill=partial(_signal, self._engine, container, "KILL"),
+            interrupt=relaying.interrupt,
+            kill=partial(self._kill, container, process),
             limit_of=_limit_of,
         )
-        self._boxes[box] = asyncio.create_task(self._watch(box, limits))
+        self._boxes[box] = asyncio.create_task(self._attend(box, relaying, limits))
         return box
 
     async def aclose(self) -> None:
@@ -91,10 +112,18 @@ class Container:
         for box in list(self._boxes):
             box.kill()
             await box.closed()
+        await asyncio.gather(*self._killing)
         await asyncio.to_thread(self._places.close)
 
-    async def _watch(self, box: ProcessBox, limits: Limits) -> None:
-        await _watch_disk(box, limits.disk_bytes)
+    def _kill(self, container: str, client: asyncio.subprocess.Process) -> None:
+        """Have the engine do it; nobody waits for that."""
+        if client.returncode is None:
+            killing = asyncio.create_task(said_by(self._engine, "kill", container))
+            self._killing.add(killing)
+            killing.add_done_callback(self._killing.discard)
+
+    async def _attend(self, box: ProcessBox, relaying: Relaying, limits: Limits) -> None:
+        await asyncio.gather(relaying.run(), _watch_disk(box, limits.disk_bytes))
         del self._boxes[box]
 
 
@@ -107,7 +136,14 @@ CONFINED: Final = (
 
 
 def command_line(
-    engine: Engine, image: str, container: str, place: Place, command: Command, limits: Limits
+    engine: Engine,
+    image: str,
+    container: str,
+    place: Place,
+    command: Command,
+    limits: Limits,
+    *,
+    runtime: str | None = None,
 ) -> list[str]:
     """How a container is run. Its memory counts what lies in its /tmp and /dev/shm, too."""
     user = os.getuid() if place.owner is None else place.owner
@@ -116,6 +152,7 @@ def command_line(
     variables = {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1", **command.environment}  # noqa: S108
     return [
         *(engine, "run", *CONFINED, "--name", container, "--user", f"{user}:{group}"),
+        *(() if runtime is None else ("--runtime", runtime)),
         *(("--userns", "keep-id") if engine == "podman" and os.geteuid() != 0 else ()),
         *("--memory", memory, "--memory-swap", memory, "--cpus", str(limits.cpus)),
         *("--cpu-shares", "128", "--oom-score-adj", "1000"),
@@ -124,10 +161,10 @@ def command_line(
         *("--ulimit", f"fsize={limits.disk_bytes}:{limits.disk_bytes}", "--ulimit", "core=0:0"),
         *("--tmpfs", f"/tmp:rw,nosuid,nodev,size={memory},mode=1777"),  # noqa: S108
         *("--mount", f"type=bind,src={place.data},dst={DATA}"),
-        *("--mount", f"type=bind,src={place.sockets},dst={SOCKETS}"),
-        *("--workdir", DATA),
+        *("--tmpfs", f"{SOCKETS}:rw,nosuid,nodev,noexec,size=1m,mode=1777"),
+        *("--workdir", DATA, "--interactive"),
         *(word for name in variables for word in ("--env", f"{name}={variables[name]}")),
-        *(image, "python", *command.arguments),
+        *(image, "python", "-c", RELAY, SOCKETS, *command.arguments),
     ]
 
 
@@ -138,16 +175,6 @@ def _environment() -> dict[str, str]:
 
 def _limit_of(exit_code: int) -> Limit | None:
     return "memory" if exit_code == KILLED else None
-
-
-def _signal(engine: Engine, container: str, signal: str) -> None:
-    """Have the engine send it; nobody waits for that."""
-    sending = asyncio.create_task(said_by(engine, "kill", "--signal", signal, container))
-    _sending.add(sending)
-    sending.add_done_callback(_sending.discard)
-
-
-_sending: Final[set[asyncio.Task[str | None]]] = set()
 
 
 async def _watch_disk(box: ProcessBox, most_bytes: int) -> None:

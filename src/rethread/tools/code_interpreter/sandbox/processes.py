@@ -63,8 +63,8 @@ class ProcessBox:
 
     async def _end(self) -> None:
         kept = b""
-        if self._process.stdout is not None:
-            while some := await self._process.stdout.read(65536):
+        if self._process.stderr is not None:
+            while some := await self._process.stderr.read(65536):
                 kept = (kept + some)[-KEPT_OUTPUT:]
         code = await self._process.wait()
         if self._output is not None:
@@ -90,16 +90,16 @@ async def started(
 ) -> asyncio.subprocess.Process:
     """A process in a session of its own; StartFailed where there is none.
 
-    What it writes goes into the file `output`, if there is one: who has a pipe waits for all that
-    have its other end, also for what the code has left running.
+    What it writes goes into the file `output`: who has a pipe waits for all that have its other
+    end, also for what the code has left running. Without a file it has pipes for all three.
     """
     written = None if output is None else output.open("wb")
     try:
         return await asyncio.create_subprocess_exec(
             *line,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL if written else asyncio.subprocess.PIPE,
             stdout=written or asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=written or asyncio.subprocess.PIPE,
             env=dict(environment),
             cwd=folder,
             start_new_session=True,
