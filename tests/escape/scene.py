@@ -39,8 +39,8 @@ class Terms(NamedTuple):
     """What the sessions of a server may take."""
 
     call_seconds: float = 60
-    memory_mb: int = 384
-    disk_mb: int = 48
+    memory_mb: int = 256
+    disk_mb: int = 32
     processes: int = 40
     sessions: int = 4
     warm: int = 1
@@ -212,12 +212,12 @@ class Scene:
         return _through(heard)
 
     def attack_within(self, module: str, *names: str) -> dict[str, str]:
-        """The same, each in the session's own process: where that ends, the next session goes on
-        behind the attack that has ended it, which has got nothing.
+        """The same, each in the session's own process: where that ends, a session of another
+        thread goes on behind the attack that has ended it, which has got nothing.
         """
         left, through = list(names), dict[str, str]()
         while left:
-            heard = self.attack_once(module, *left)
+            heard = self.run(within(module, left), thread_id=self.new_thread())
             through |= _through(heard)
             left = left[len(heard.verdicts) + 1 :]
         return through

@@ -1,5 +1,7 @@
 """What a session leaves in its folder leads the server nowhere, and poisons no other session."""
 
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,7 @@ def test_code_left_for_the_next_session_does_not_run_in_it(scene: Scene) -> None
 def test_what_attacks_leave_goes_with_the_session(scene: Scene) -> None:
     """Also where it is hard to remove: deep, locked, many."""
     places = places_of(scene)
+    assert places
     scene.attack_once("bombs", "disk_in_the_deep")
     scene.run("import os; os._exit(0)")
     assert scene.answers()
@@ -97,5 +100,10 @@ def test_what_attacks_leave_goes_with_the_session(scene: Scene) -> None:
 
 
 def places_of(scene: Scene) -> list[Path]:
-    """Folders of sessions, of this server."""
-    return [path for path in Path("/tmp").glob("rethread-*/*") if path.is_dir()]
+    """The folders of this server's sessions."""
+    found = []
+    for root in Path(tempfile.gettempdir()).glob("rethread-code-*"):
+        with suppress(OSError):  # of another server, or just gone
+            if (root / "lock").read_text() == str(scene.server.process.pid):
+                found += [path for path in root.iterdir() if path.name.isdigit()]
+    return found

@@ -57,6 +57,13 @@ def test_a_session_sees_nothing_of_another(scene_of_user: Scene) -> None:
     assert scene.run("print(open('/tmp/left.txt').read())", thread_id=other).logs == f"{mark}\n"
 
 
+def test_limits_hold_whoever_the_server_is(scene_of_user: Scene) -> None:
+    """More of them are tried in test_bombs; these are counted in another way for root."""
+    bombs = ("process_bomb", "disk_by_an_unreadable_program")
+    assert scene_of_user.attack_within("bombs", *bombs) == {}
+    assert scene_of_user.is_well()
+
+
 def test_nothing_of_a_session_outlives_its_server(scene_of_user: Scene) -> None:
     """The last of the tests with it: it is killed."""
     scene = scene_of_user
