@@ -68,9 +68,16 @@ async def test_a_long_error_keeps_its_beginning_and_its_end() -> None:
     assert text.endswith("end\n")
 
 
+async def test_errors_without_end_are_cut_as_all_else() -> None:
+    kept, heard = await told(*[Failed("e" * 50)] * 1000)
+    errors = f"{'e' * 50}\n" * module.MOST_ERRORS
+    assert kept == [LogsOutput(logs=f"{errors}[50,796 characters more were cut]\n")]
+    assert joined(heard) == kept
+
+
 async def test_escapes_and_lone_surrogates_do_not_get_through() -> None:
     kept, _ = await told(Printed("\x1b[31mred\x1b[0m \x1b]0;title\x07\ud800\n"), Skipped())
-    assert kept == [LogsOutput(logs="red ?\n[1 outputs were too long to be shown]\n")]
+    assert kept == [LogsOutput(logs="red ?\n[Outputs too long to be shown: 1]\n")]
 
 
 @pytest.mark.parametrize("image", ["", "not base64", base64.b64encode(b"<svg>").decode()])
@@ -81,8 +88,10 @@ async def test_what_is_no_image_is_shown_as_its_text(image: str) -> None:
     )
 
 
-async def test_images_past_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_images_past_the_limits_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_IMAGES", 2)
-    kept, _ = await told(DRAWN, DRAWN, DRAWN)
+    monkeypatch.setattr(module, "MOST_IMAGE_BYTES", 100)
+    large = Shown("<Figure>", [base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(1000)).decode()])
+    kept, _ = await told(large, DRAWN, DRAWN, DRAWN)
     assert [type(output) for output in kept] == [ImageOutput, ImageOutput, LogsOutput]
-    assert kept[-1] == LogsOutput(logs="[1 images were left out]\n")
+    assert kept[-1] == LogsOutput(logs="[Images left out: 2]\n")

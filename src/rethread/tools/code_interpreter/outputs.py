@@ -5,7 +5,6 @@ past the limit is left out and counted; an error is still told, as it is what th
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -19,8 +18,10 @@ MOST_IMAGES: Final = 16
 MOST_IMAGE_BYTES: Final = 8 * 1024 * 1024
 # Of an error that comes behind the limit, or that is longer than anybody reads.
 MOST_ERROR_CHARACTERS: Final = 8000
+MOST_ERRORS: Final = 4  # that are told whatever was printed; code ends with its first one
 ERROR_HEAD_CHARACTERS: Final = 2000
 ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+MAGIC_CHARACTERS: Final = 16  # in base64: 12 bytes
 MAGIC: Final = {
     "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "jpeg": re.compile(rb"\xff\xd8\xff"),
@@ -55,6 +56,7 @@ class Outputs:
         self, *, most_characters: int, keep_image: KeepImage, on_output: Callable[[Output], None]
     ) -> None:
         self._left = most_characters
+        self._errors_left = MOST_ERRORS
         self._cut = 0  # characters left out since the last text
         self._skipped = 0  # outputs that were too long to be taken in
         self._images_left = MOST_IMAGES
@@ -85,7 +87,7 @@ class Outputs:
         """All there is; nothing comes after."""
         self._tell_of_cut()
         if self._images_left_out:
-            self.say(f"[{self._images_left_out} images were left out]\n")
+            self.say(f"[Images left out: {self._images_left_out}]\n")
         return [
             ImageOutput(image=OutputImage(file_id=each))
             if isinstance(each, str)
@@ -110,16 +112,21 @@ class Outputs:
         if len(text) > MOST_ERROR_CHARACTERS:
             tail = text[ERROR_HEAD_CHARACTERS - MOST_ERROR_CHARACTERS :]
             text = f"{text[:ERROR_HEAD_CHARACTERS]}\n[…]\n{tail}"
+        if not self._errors_left:
+            self._add(f"{text}\n")
+            return
+        self._errors_left -= 1
         self.say(f"{text}\n")
         self._left = max(0, self._left - len(text))
 
     async def _show(self, image: str) -> bool:
-        """Whether it is an image; then it is an output, or is left out as one too many."""
-        content = _decoded(image)
-        kind = content and kind_of(content)
-        if not content or not kind:
+        """Whether it is an image; then it is an output, or is left out: too large, or too many."""
+        is_fit = len(image) <= MOST_IMAGE_BYTES * 4 // 3 + 4 and self._images_left > 0
+        content = _decoded(image if is_fit else image[:MAGIC_CHARACTERS])
+        kind = kind_of(content)
+        if not kind:
             return False
-        file_id = await self._keep_image(content, kind) if self._images_left else None
+        file_id = await self._keep_image(content, kind) if is_fit else None
         if file_id is None:
             self._images_left_out += 1
             return True
@@ -135,7 +142,7 @@ class Outputs:
         if cut:
             self.say(f"[{cut:,} characters more were cut]\n")
         if skipped:
-            self.say(f"[{skipped:,} outputs were too long to be shown]\n")
+            self.say(f"[Outputs too long to be shown: {skipped:,}]\n")
 
     def _put(self, text: str) -> None:
         if not self._kept or isinstance(self._kept[-1], str):
@@ -158,10 +165,8 @@ def kind_of(content: bytes) -> str | None:
     return next((kind for kind, magic in MAGIC.items() if magic.match(content)), None)
 
 
-def _decoded(image: str) -> bytes | None:
-    if len(image) > MOST_IMAGE_BYTES * 4 // 3 + 4:
-        return None
+def _decoded(image: str) -> bytes:
     try:
         return base64.b64decode(image)
-    except (binascii.Error, ValueError):
-        return None
+    except ValueError:
+        return b""
