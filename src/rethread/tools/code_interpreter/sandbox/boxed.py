@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from rethread.tools.code_interpreter.sandbox import watching
-from rethread.tools.code_interpreter.sandbox.bubblewrap import FILTER, GO_ON, HERE, INFO, OPTIONS
 from rethread.tools.code_interpreter.sandbox.confining import (
+    FILTER,
+    GO_ON,
+    HERE,
+    INFO,
+    OPTIONS,
     NotConfined,
     check_confined,
     forked,

@@ -5,7 +5,7 @@ cgroups. The code sees the system's programs and libraries and the runtime, read
 folders, and /tmp and /dev/shm in memory; nothing else of this machine. It has no capability and can
 get none, and can make only the system calls of `seccomp`.
 
-The descriptors that a box is given: see the constants. bubblewrap closes those that it reads.
+The descriptors that a box is given stand in `confining`. bubblewrap closes those that it reads.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from rethread.tools.code_interpreter.sandbox import DATA, SOCKETS, Command, Limits, Place, launch
+from rethread.tools.code_interpreter.sandbox.confining import FILTER, INFO, OPTIONS
 from rethread.tools.code_interpreter.sandbox.runtime import BASE, PACKAGES, Runtime
-
-HERE, GO_ON, INFO, FILTER, OPTIONS = 3, 4, 5, 6, 7
-"""Descriptors: the launcher's two words (as in `launch`), bubblewrap's report, the filter, and its
-options, which name this machine's folders and so must not stand in a command line."""
 
 USER: Final = 1000
 HOME: Final = "/tmp"  # noqa: S108 - in the box

@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+HERE, GO_ON, INFO, FILTER, OPTIONS = 3, 4, 5, 6, 7
+"""Descriptors: the launcher's two words (as in `launch`), bubblewrap's report, the filter, and its
+options, which name this machine's folders and so must not stand in a command line."""
+
 NICE: Final = 5  # a third of the share of others; at 10, a call waits 5 times as long on busy cores
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MS_BIND, MS_REC, MS_SLAVE, MS_RDONLY, MS_REMOUNT = 4096, 16384, 1 << 19, 1, 32
