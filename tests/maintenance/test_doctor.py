@@ -43,7 +43,10 @@ def test_a_runtime_that_has_no_kernel_is_named_with_what_it_lacks(tmp_path: Path
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     code, said = doctor("--code-runtime", str(environment))
     assert code == 1
-    assert f"{environment}/bin/python has no ipykernel. Install it:" in said
+    python = environment / "bin" / "python"
+    missing = f"{python} has no ipykernel. Install it: {python} -m pip install ipykernel"
+    assert f"No code can be run here: {missing}. See docs/code-interpreter.md," in said
+    assert "needs a sandbox" not in said
 
 
 def test_no_sandbox_is_never_well() -> None:

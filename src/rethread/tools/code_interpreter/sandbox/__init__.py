@@ -24,7 +24,7 @@ SOCKETS: Final = "/run/kernel"  # and `Place.sockets`
 
 
 class NoSandbox(RethreadError):
-    """No code can be run here; the message says why, and what to install."""
+    """No code can be run here; the message says why, and what to install, without a full stop."""
 
 
 class StartFailed(RethreadError):

@@ -132,7 +132,7 @@ class Warden:
                 start_new_session=True,  # a Ctrl-C is the server's to answer
             )
         except OSError as error:
-            raise NoSandbox(f"No process for code sessions can be started: {error}.") from error
+            raise NoSandbox(f"No process for code sessions can be started: {error}") from error
         return cls(process)
 
     @property

@@ -29,6 +29,10 @@ from rethread.tools.code_interpreter.sandbox.runtime import Runtime
 from rethread.tools.code_interpreter.sandbox.syscalls import Machine
 
 PROGRAM: Final = "bwrap"
+INSTALL: Final = (
+    "Code needs a sandbox: bubblewrap on Linux (Debian, Ubuntu: apt install bubblewrap; Fedora:"
+    " dnf install bubblewrap), or docker or podman, named with --sandbox"
+)
 
 
 class Bubblewrap:
@@ -52,7 +56,7 @@ class Bubblewrap:
         path = shutil.which(PROGRAM)
         machine = cast(Machine, platform.machine())
         if path is None:
-            raise NoSandbox("bubblewrap is not installed")
+            raise NoSandbox(f"bubblewrap is not installed. {INSTALL}")
         if machine not in get_args(Machine):
             raise NoSandbox(f"bubblewrap is used on {' and '.join(get_args(Machine))} only")
         places = Places()

@@ -14,11 +14,7 @@ from rethread.tools.code_interpreter.sandbox.runtime import find_runtime
 
 SandboxName = Literal["auto", "bubblewrap", "docker", "podman", "none"]
 
-READ: Final = "See docs/code-interpreter.md, or try `rethread doctor`."
-INSTALL: Final = (
-    "Code needs a sandbox: bubblewrap on Linux (Debian, Ubuntu: apt install bubblewrap; Fedora:"
-    f" dnf install bubblewrap), or docker or podman, named with --sandbox. {READ}"
-)
+READ: Final = "See docs/code-interpreter.md, or try `rethread doctor`; then start the server again."
 
 
 async def find_sandbox(
@@ -31,5 +27,4 @@ async def find_sandbox(
         found = await find_runtime(runtime)
         return Bare(found) if name == "none" else await Bubblewrap.found(found)
     except NoSandbox as problem:
-        advice = INSTALL if name == "auto" else READ
-        raise NoSandbox(f"No code can be run here: {problem.message}. {advice}") from problem
+        raise NoSandbox(f"No code can be run here: {problem.message}. {READ}") from problem

@@ -50,7 +50,7 @@ class Places:
             self.close()
             raise NoSandbox(
                 f"The path {self.root} is too long for the Unix sockets of code sessions:"
-                " set TMPDIR to a shorter one."
+                " set TMPDIR to a shorter one"
             )
 
     def new(self) -> Place:

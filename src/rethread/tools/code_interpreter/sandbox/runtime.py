@@ -101,11 +101,11 @@ async def find_runtime(environment: Path | None) -> Runtime:
     asked = await _ask(python)
     if NEEDED not in asked.installed:
         install = (
-            "pip install '.[code]' in rethread's checkout"
+            "in rethread's folder, make run EXTRAS=code or pip install '.[code]'"
             if environment is None
-            else (f"{python} -m pip install ipykernel")
+            else f"{python} -m pip install ipykernel"
         )
-        raise NoSandbox(f"Code can't be run: {python} has no ipykernel. Install it: {install}.")
+        raise NoSandbox(f"{python} has no ipykernel. Install it: {install}")
     return described(python, asked)
 
 
@@ -168,7 +168,7 @@ async def _ask(python: Path) -> Asked:
             said, complaint = await process.communicate()
         return msgspec.convert(json.loads(said), Asked)
     except (OSError, TimeoutError) as error:
-        raise NoSandbox(f"Code can't be run: {python} doesn't start: {error}.") from error
+        raise NoSandbox(f"{python} doesn't start: {error}") from error
     except (ValueError, msgspec.ValidationError) as error:
         last = complaint.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise NoSandbox(f"Code can't be run: {python} failed: {last}") from error
+        raise NoSandbox(f"{python} failed: {last}") from error
