@@ -5,7 +5,8 @@ What a real session does with code is tested beside it, and the whole through th
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -65,6 +66,14 @@ class Standin:
         self.scripts = list(scripts)
         self.reason = refusal
         self.asked: list[tuple[str, list[str]]] = []
+        self.in_runs: list[str] = []
+
+    @contextmanager
+    def in_run(self, thread_id: str) -> Iterator[None]:
+        """Note that its run is under way."""
+        self.in_runs.append(thread_id)
+        yield
+        self.in_runs.remove(thread_id)
 
     async def refusal(self) -> str | None:
         """Why no code can be run."""
@@ -85,6 +94,7 @@ class Standin:
     ) -> Executed:
         """Play the next script."""
         assert project == PROJECT
+        assert self.in_runs == [thread_id]
         self.asked.append((code, [file.filename for file in given]))
         return await self.scripts.pop(0)(on_output)
 
@@ -247,6 +257,7 @@ async def test_code_is_run_and_its_image_and_its_file_are_in_the_answer(db: Data
     assert (await scene.logged()).count("run.step.completed") == 2
     assert finished.usage
     assert finished.usage.total_tokens == 24
+    assert sessions.in_runs == []
 
 
 async def test_a_link_leads_to_the_newer_of_two_files_of_a_name(sqlite: Database) -> None:

@@ -5,6 +5,7 @@ The thread's files are read each time: one may have been deleted, and code makes
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from msgspec import structs
@@ -52,6 +53,13 @@ async def refusal(sessions: Sessions | None, run: Run) -> str | None:
     if not prompt.runs_code(run):
         return None
     return NO_SESSIONS if sessions is None else await sessions.refusal()
+
+
+def keeping_session(sessions: Sessions | None, run: Run) -> AbstractContextManager[None]:
+    """Have the thread keep its session while the run is under way, if it may run code."""
+    if sessions is None or not prompt.runs_code(run):
+        return nullcontext()
+    return sessions.in_run(run.thread_id)
 
 
 async def workbench(db: Database, sessions: Sessions | None, run: Run) -> Workbench | None:

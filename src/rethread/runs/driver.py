@@ -75,7 +75,8 @@ async def drive(engine: Engine, lease: Lease, stored: StoredRun | None = None) -
         return
     driver = Driver(engine, lease, recorder, held, stored.additional_instructions)
     try:
-        await driver.drive()
+        with coding.keeping_session(engine.code, held.run):
+            await driver.drive()
     except Replaced:
         engine.db.notify(topic(lease.run_id))  # its listeners look whether it is still there
     finally:

@@ -228,6 +228,19 @@ async def test_the_session_that_was_idle_for_longest_goes_first_and_none_that_is
     assert [in_place_of_b.note, waiting.result()[1].note] == ["", ANEW]
 
 
+async def test_no_place_is_taken_from_a_thread_whose_run_is_under_way(scene: Scene) -> None:
+    server = scene.server(TERMS._replace(sessions=1))
+    async with asyncio.TaskGroup() as group:
+        with server.in_run("thread_a"):
+            await scene.run(server, "x = 1")
+            asked = server.run(PROJECT, "thread_b", [], "2", on_output=lambda _: None)
+            waiting = group.create_task(asked)
+            await asyncio.sleep(0)  # it has looked for a place
+            assert (await scene.run(server, "x"))[0] == "1\n"
+            assert not waiting.done()
+    assert text_of(waiting.result().outputs) == "2\n"
+
+
 async def begun(
     group: asyncio.TaskGroup, scene: Scene, server: Sessions, code: str, *, thread_id: str
 ) -> asyncio.Task[tuple[str, Executed]]:

@@ -1,13 +1,14 @@
 """The sessions of this server: so many at most, those of threads and those that wait for one.
 
 A thread keeps its session until it was not used for long, until another thread needs its place, or
-until it has one on another server. Nothing is known here of files, nor of what code does.
+until it has one on another server; while a run of its is under way, nobody takes its place. Nothing
+is known here of files, nor of what code does.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final
@@ -52,6 +53,7 @@ class Pool:
         most: int,
         warm: int,
         idle_seconds: float,
+        in_runs: Container[str] = (),
     ) -> None:
         self._db = db
         self._start_session = start_session
@@ -59,6 +61,7 @@ class Pool:
         self._most = most
         self._warm = warm
         self._idle_seconds = idle_seconds
+        self._in_runs = in_runs  # threads whose runs are under way
         self._held: dict[str, Held] = {}
         self._waiting: deque[Session] = deque()  # for a thread
         self._starting: asyncio.Task[None] | None = None  # another one that will wait
@@ -73,8 +76,8 @@ class Pool:
             if len(self._held) < self._most:
                 lock = asyncio.Lock()
                 self._held[thread_id] = Held(thread_id, lock)
-            elif idle := [each for each in self._held.values() if not each.users]:
-                await self.end(min(idle, key=lambda each: each.used_at))
+            elif free := [each for each in self._held.values() if self._is_free(each)]:
+                await self.end(min(free, key=lambda each: each.used_at))
             else:
                 await self._freed.wait()
         held = self._held[thread_id]
@@ -87,9 +90,13 @@ class Pool:
             held.used_at = _now()
             if held.session is None and not held.users:
                 self._let_go(held)
-            self._freed.set()
-            self._freed = asyncio.Event()
+            self.look_again()
             self._fill()
+
+    def look_again(self) -> None:
+        """Have those who wait for a place see whether there is one now."""
+        self._freed.set()
+        self._freed = asyncio.Event()
 
     async def begin(self, held: Held) -> bool:
         """Give it a session of its own; whether the thread had one before, here or elsewhere."""
@@ -148,6 +155,10 @@ class Pool:
         await asyncio.gather(self._sweeping, *self._ending, return_exceptions=True)
         with suppress(RethreadError):  # a database that is away learns it by our silence
             await code_sessions.end_all(self._db, self._server)
+
+    def _is_free(self, held: Held) -> bool:
+        """Whether another thread may have the place."""
+        return not held.users and held.thread_id not in self._in_runs
 
     def _let_go(self, held: Held) -> None:
         if self._held.get(held.thread_id) is held:

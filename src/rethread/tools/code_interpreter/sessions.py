@@ -6,7 +6,9 @@ made becomes files. A session that was made anew has those, and none of the vari
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from rethread.blobs import Blobs
@@ -68,6 +70,8 @@ class Sessions:
         self._terms = terms
         self._server = server
         self._opening: asyncio.Future[tuple[Sandbox, Pool]] | None = None
+        self._pool: Pool | None = None
+        self._in_runs: Counter[str] = Counter()  # threads
         self._warming_up: asyncio.Task[None] | None = None
 
     async def refusal(self) -> str | None:
@@ -87,6 +91,19 @@ class Sessions:
         seconds, memory = self._terms.call_seconds, self._terms.limits.memory_bytes // MIB
         limits = f"A call may take {seconds:g} seconds, and all {memory} MB of memory."
         return f"{sandbox.offers}. {limits}"
+
+    @contextmanager
+    def in_run(self, thread_id: str) -> Iterator[None]:
+        """Have the thread keep its session meanwhile: between two calls a run asks its model."""
+        self._in_runs[thread_id] += 1
+        try:
+            yield
+        finally:
+            self._in_runs[thread_id] -= 1
+            if not self._in_runs[thread_id]:
+                del self._in_runs[thread_id]
+            if self._pool is not None:
+                self._pool.look_again()
 
     def start(self) -> None:
         """Have kernels wait for the first calls; they come up in their own time."""
@@ -225,5 +242,7 @@ class Sessions:
             most=terms.sessions,
             warm=terms.warm,
             idle_seconds=terms.idle_seconds,
+            in_runs=self._in_runs,
         )
+        self._pool = pool
         return sandbox, pool
