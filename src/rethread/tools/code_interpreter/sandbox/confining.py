@@ -103,7 +103,7 @@ def forked(asked: dict[str, Any], given: Mapping[int, int]) -> int:
 def _become(owner: int | None, cores: list[int]) -> None:
     """Nobody of importance, which ends when this process does."""
     warden = os.getppid()
-    for ignored in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)
     Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     os.setsid()

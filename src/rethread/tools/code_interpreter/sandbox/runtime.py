@@ -164,8 +164,12 @@ async def _ask(python: Path) -> Asked:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(PROBE_SECONDS):
-            said, complaint = await process.communicate()
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                said, complaint = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            raise
         return msgspec.convert(json.loads(said), Asked)
     except (OSError, TimeoutError) as error:
         raise NoSandbox(f"{python} doesn't start: {error}") from error

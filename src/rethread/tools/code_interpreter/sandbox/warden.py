@@ -33,7 +33,11 @@ END_SECONDS: Final = 5.0
 
 def main(root: str) -> None:
     """Do what is asked, until nobody is there to ask."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to answer
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the server's to answer, which may take its time
+        signal.signal(number, signal.SIG_IGN)
     adopt_orphans()
     warden = Warden(Path(root))
     try:
