@@ -13,7 +13,7 @@ from rethread.contract.steps import CodeOutput, ImageOutput, LogsOutput
 from rethread.errors import ModelError
 from rethread.store import code_files, code_sessions, files, threads, vector_store_files
 from rethread.store.database import Database
-from rethread.tools.code_interpreter import pool
+from rethread.tools.code_interpreter import pool, sessions
 from rethread.tools.code_interpreter.keeping import keep
 from rethread.tools.code_interpreter.sandbox import (
     Box,
@@ -307,6 +307,25 @@ async def test_a_call_says_why_its_code_was_stopped_and_what_became_of_it(
     assert [made.path for made in done.made] == ["kept"]
     text, done = await scene.run(server, "open('kept').read()")
     assert (text, done.note) == ("'x'\n", ANEW)
+
+
+async def test_a_sandbox_that_was_not_there_is_looked_for_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Sandbox | None] = [Bare(scene.runtime), None, None]
+
+    async def find() -> Sandbox:
+        sandbox = answers.pop()
+        if sandbox is None:
+            raise NoSandbox(f"Install it ({len(answers)}).")
+        return sandbox
+
+    server = Sessions(scene.db, scene.blobs, find, TERMS, server="server")
+    assert [await server.refusal(), await server.refusal()] == ["Install it (2)."] * 2
+    monkeypatch.setattr(sessions, "LOOK_AGAIN_SECONDS", 0)
+    scene.servers.append(Sessions(scene.db, scene.blobs, find, TERMS, server="server"))
+    looking = scene.servers[0]
+    assert [await looking.refusal(), await looking.refusal()] == ["Install it (1).", None]
 
 
 async def test_where_no_session_can_be_had_the_run_is_told(scene: Scene) -> None:

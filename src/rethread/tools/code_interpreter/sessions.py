@@ -28,6 +28,8 @@ __all__ = ["Executed", "ImageOut", "LogsOut", "Output", "Sessions", "Terms"]
 logger = logging.getLogger("rethread")
 
 MIB: Final = 1024 * 1024
+# A machine that is very busy may look as if it had no sandbox, and one may be installed meanwhile.
+LOOK_AGAIN_SECONDS: Final = 60.0
 ANEW: Final = "The session was started anew: variables of before are gone, files are there."
 NOT_STARTED: Final = "No session for code could be started on this server."
 OVER: Final = "The session has ended: its variables are gone, its files are kept."
@@ -70,6 +72,7 @@ class Sessions:
         self._terms = terms
         self._server = server
         self._opening: asyncio.Future[tuple[Sandbox, Pool]] | None = None
+        self._look_again_at = 0.0  # for a sandbox, where none was found; by the loop's clock
         self._pool: Pool | None = None
         self._in_runs: Counter[str] = Counter()  # threads
         self._warming_up: asyncio.Task[None] | None = None
@@ -224,8 +227,10 @@ class Sessions:
             pool.fill()
 
     async def _opened(self) -> tuple[Sandbox, Pool]:
-        if self._opening is None:
+        now = asyncio.get_running_loop().time()
+        if self._opening is None or (_has_failed(self._opening) and now >= self._look_again_at):
             self._opening = asyncio.ensure_future(self._open())
+            self._look_again_at = now + LOOK_AGAIN_SECONDS
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> tuple[Sandbox, Pool]:
@@ -246,3 +251,7 @@ class Sessions:
         )
         self._pool = pool
         return sandbox, pool
+
+
+def _has_failed(opening: asyncio.Future[tuple[Sandbox, Pool]]) -> bool:
+    return opening.done() and (opening.cancelled() or opening.exception() is not None)
