@@ -11,6 +11,7 @@ from msgspec import structs
 
 from rethread.blobs import Blobs
 from rethread.contract.chat import ChatMessage, ChatRequest
+from rethread.contract.image_kinds import kind_of
 from rethread.errors import Missing, ModelError
 from rethread.store import files, threads
 from rethread.store.database import Database
@@ -18,14 +19,6 @@ from rethread.store.files import StoredFile
 
 MOST_BYTES: Final = 20 * 1024 * 1024  # of one image; OpenAI's limit
 MOST_BYTES_IN_ALL: Final = 50 * 1024 * 1024  # of one request; OpenAI's limit, too
-HEAD_BYTES: Final = 12
-# What an image begins with says what it is; its name may say anything.
-KINDS: Final = (
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-)
 
 
 async def put_in(db: Database, blobs: Blobs, thread_id: str, request: ChatRequest) -> ChatRequest:
@@ -82,17 +75,11 @@ async def _data_url(blobs: Blobs, file: StoredFile) -> str:
         content = b"".join([piece async for piece in blobs.read(file.blob)])
     except Missing as problem:
         raise _refused("has just been deleted", f"The image file '{file.id}'") from problem
-    kind = _kind(content[:HEAD_BYTES])
+    kind = kind_of(content)
     if kind is None:
         raise _refused("is no PNG, JPEG, GIF or WebP", f"The image file '{file.id}'")
     encoded = await asyncio.to_thread(base64.b64encode, content)
     return f"data:image/{kind};base64,{encoded.decode('ascii')}"
-
-
-def _kind(head: bytes) -> str | None:
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "webp"
-    return next((kind for begins, kind in KINDS if head.startswith(begins)), None)
 
 
 def _refused(why: str, what: str) -> ModelError:

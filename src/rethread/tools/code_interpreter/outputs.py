@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from rethread.contract.image_kinds import LONGEST_BEGINNING_BYTES, kind_of
 from rethread.contract.steps import CodeOutput, ImageOutput, LogsOutput, OutputImage
 from rethread.tools.code_interpreter.kernel import Event, Failed, Printed, Shown, Skipped
 
@@ -21,13 +22,7 @@ MOST_ERROR_CHARACTERS: Final = 8000
 MOST_ERRORS: Final = 4  # that are told whatever was printed; code ends with its first one
 ERROR_HEAD_CHARACTERS: Final = 2000
 ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-MAGIC_CHARACTERS: Final = 16  # in base64: 12 bytes
-MAGIC: Final = {
-    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "jpeg": re.compile(rb"\xff\xd8\xff"),
-    "gif": re.compile(rb"GIF8[79]a"),
-    "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
-}
+BEGINNING_CHARACTERS: Final = LONGEST_BEGINNING_BYTES * 4 // 3  # in base64
 
 
 class LogsOut(Struct, frozen=True):
@@ -122,7 +117,7 @@ class Outputs:
     async def _show(self, image: str) -> bool:
         """Whether it is an image; then it is an output, or is left out: too large, or too many."""
         is_fit = len(image) <= MOST_IMAGE_BYTES * 4 // 3 + 4 and self._images_left > 0
-        content = _decoded(image if is_fit else image[:MAGIC_CHARACTERS])
+        content = _decoded(image if is_fit else image[:BEGINNING_CHARACTERS])
         kind = kind_of(content)
         if not kind:
             return False
@@ -158,11 +153,6 @@ def cleaned(text: str) -> str:
     if "\x1b" in text:
         text = ESCAPES.sub("", text)
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def kind_of(content: bytes) -> str | None:
-    """Which kind of image it begins as, by its first bytes; None for another one or none."""
-    return next((kind for kind, magic in MAGIC.items() if magic.match(content)), None)
 
 
 def _decoded(image: str) -> bytes:
