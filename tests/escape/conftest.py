@@ -11,12 +11,11 @@ from typing import Final
 import pytest
 
 from tests.escape.scene import Scene, running_scene
+from tests.sandboxes import NOT_TESTED
 
 # A sandbox, and the program that it needs.
 PROGRAMS: Final = {"bubblewrap": "bwrap"}
 USERS: Final = ("as-started", "as-ordinary-user")
-
-NOT_TESTED: Final = "NOT TESTED"  # tests/conftest.py says it aloud
 
 
 def need(sandbox: str, user: str = USERS[0]) -> None:

@@ -104,13 +104,13 @@ def swap_while_it_is_read() -> object:
             try:
                 if path.endswith(".txt"):
                     with open(f"{path}.new", "w") as file:
-                        file.write(f"of the session {count}")
+                        file.write(f"swapped {count}")
                     os.rename(f"{path}.new", path)
                     os.symlink(aim, f"{path}.link")
                     os.rename(f"{path}.link", path)
                 else:
                     with open(f"{path}/{os.path.basename(canary)}", "w") as file:
-                        file.write(f"of the session {count}")
+                        file.write(f"swapped {count}")
                     os.rename(path, f"{path}.old")
                     os.symlink(aim, path)
                     os.unlink(path)
