@@ -55,6 +55,9 @@ def test_what_came_out_takes_its_share_of_the_window() -> None:
     earlier = ran("word " * 50, a_run(status="in_progress"))
     assert len(filled(question, earlier, budget=100).messages()) == 3
     assert len(filled(question, earlier, budget=40).messages()) == 1
+    said = a_message("thread_a", "What was said before.")
+    shown = filled(question, earlier, said, budget=40).messages()
+    assert [message.content for message in shown] == ["What was said before.", "one two three"]
     assert len(filled(question, earlier, name=None).messages()) == 1
 
 

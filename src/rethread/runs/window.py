@@ -117,6 +117,8 @@ class Window:
                 return
             self._messages_left -= int(isinstance(item, Message))
         taken = self._message_item(item) if isinstance(item, Message) else self._step_item(item)
+        if taken.tokens > self._left and self._is_earlier_code(item):
+            return  # what was said before it is worth more
         if taken.tokens > self._left and self._first and not self._items:
             # Before the newest is refused, the first gives its room back.
             self._left += self._first.tokens
@@ -163,6 +165,12 @@ class Window:
 
     def _is_taken(self, item: Message | Step) -> bool:
         return _is_shown(item) and (isinstance(item, Message) or bool(self._calls_of(item)))
+
+    def _is_earlier_code(self, item: Message | Step) -> bool:
+        """Whether it is nothing but code of an earlier run."""
+        if isinstance(item, Message) or item.run_id == self._run_id:
+            return False
+        return all(isinstance(call, CodeInterpreterCall) for call in self._calls_of(item))
 
     def _calls_of(self, step: Step) -> list[ToolCall]:
         """The calls that are shown: what earlier runs have found, their answers say.
