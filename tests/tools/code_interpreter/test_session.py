@@ -1,11 +1,16 @@
 """Code is stopped at its limits, and its session goes on, or is said to be over."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from rethread.tools.code_interpreter import session
-from rethread.tools.code_interpreter.session import Ended
+from rethread.tools.code_interpreter.sandbox import Command, Limits, Place, StartFailed
+from rethread.tools.code_interpreter.sandbox.bare import Bare
+from rethread.tools.code_interpreter.sandbox.runtime import Runtime
+from rethread.tools.code_interpreter.session import Ended, Session
 from tests.tools.code_interpreter.conftest import Bench
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -17,6 +22,23 @@ async def test_code_past_its_time_is_interrupted_and_its_variables_stay(bench: B
     assert await bench.run("x = 5\nwhile True: pass", seconds=0.3) == Ended("time", is_over=False)
     assert await bench.run("x") == Ended(None, is_over=False)
     assert bench.text == "5"
+
+
+async def test_a_kernel_that_neither_comes_up_nor_goes_is_given_up(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(Bare):
+        async def start(self, place: Place, command: Command, limits: Limits) -> Any:
+            async def closed() -> None:
+                await asyncio.get_running_loop().create_future()
+
+            return SimpleNamespace(closed=closed, kill=lambda: None, stderr="Why not.")
+
+    monkeypatch.setattr(session, "START_SECONDS", 0)
+    monkeypatch.setattr(session, "GONE_SECONDS", 0)
+    async with asyncio.timeout(20):
+        with pytest.raises(StartFailed, match="Why not"):
+            await Session.started(Stuck(runtime), Limits())
 
 
 async def test_code_that_ignores_interrupts_is_killed(

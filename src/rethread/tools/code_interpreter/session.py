@@ -191,7 +191,7 @@ async def _started(sandbox: Sandbox, place: Place, limits: Limits) -> tuple[Box,
         box.kill()
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
-        await asyncio.shield(closing)
+        await asyncio.wait({closing}, timeout=GONE_SECONDS)
         raise
     finally:
         closing.cancel()
