@@ -50,7 +50,7 @@ class Bare:
     async def start(self, place: Place, command: Command, limits: Limits) -> Box:
         """The command, as it is."""
         line = [
-            *(self._python, "-I", "-S", launch.__file__, "free", rlimits(limits)),
+            *(self._python, "-I", "-S", launch.__file__, "tied", rlimits(limits)),
             *(self._python, *(_here(each, place) for each in command.arguments)),
         ]
         variables = {name: _here(value, place) for name, value in command.environment.items()}

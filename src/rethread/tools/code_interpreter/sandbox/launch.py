@@ -4,13 +4,16 @@ Run as a file by the box's Python, with nothing of rethread to import. It stands
 user namespace, where a limit on processes counts the box's processes alone; so it is set here and
 not before. Between "I am here" and "go on" the server looks at how it is confined.
 
-`launch.py held|free LIMITS PROGRAM ARGUMENT...`, LIMITS being `name=value,…` as `resource` names
-them. What is `free` is not looked at by anybody: it is in no box.
+`launch.py held|tied LIMITS PROGRAM ARGUMENT...`, LIMITS being `name=value,…` as `resource` names
+them. What is `tied` is in no box, and looked at by nobody: it becomes a child of this process, and
+ends when nobody holds this one's standard input any more.
 """
 
 import os
 import resource
+import signal
 import sys
+import threading
 
 HERE, GO_ON = 3, 4  # the descriptors for the two words
 
@@ -22,6 +25,8 @@ def main(kind: str, limits: str, program: str, *arguments: str) -> None:
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (int(value), int(value)))
     if kind == "held":
         hold()
+    else:
+        tie()
     os.execv(program, [program, *arguments])  # noqa: S606
 
 
@@ -32,6 +37,25 @@ def hold() -> None:
     if not os.read(GO_ON, 1):
         sys.exit("The server has gone.")
     os.close(GO_ON)
+
+
+def tie() -> None:
+    """Return in a child; this process passes interrupts on, and ends with it or with the server."""
+    child = os.fork()
+    if not child:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        return
+    signal.signal(signal.SIGINT, lambda *_: os.kill(child, signal.SIGINT))
+    threading.Thread(target=end_with_the_server, daemon=True).start()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def end_with_the_server() -> None:
+    """Kill all of this process's group when the other end of its standard input is gone."""
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

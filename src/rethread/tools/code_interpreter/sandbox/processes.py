@@ -67,6 +67,8 @@ class ProcessBox:
             while some := await self._process.stderr.read(65536):
                 kept = (kept + some)[-KEPT_OUTPUT:]
         code = await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         if self._output is not None:
             kept = _end_of(self._output)
         self.stderr = kept.decode("utf-8", "replace")
@@ -97,7 +99,7 @@ async def started(
     try:
         return await asyncio.create_subprocess_exec(
             *line,
-            stdin=asyncio.subprocess.DEVNULL if written else asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE,
             stdout=written or asyncio.subprocess.PIPE,
             stderr=written or asyncio.subprocess.PIPE,
             env=dict(environment),
