@@ -32,9 +32,11 @@ GONE_SECONDS: Final = 5.0  # for what a box leaves behind to go, once its kernel
 # What a call may put out in all, shown or not: then it is stopped, as it would go on for ever.
 MOST_BYTES: Final = 64 * 1024 * 1024
 MOST_MESSAGES: Final = 20_000
+# No folders of settings: IPython and matplotlib have theirs below HOME, which is the box's own. One
+# of a fixed name in /tmp could be another user's where there is no sandbox, and IPython runs what
+# lies in it.
 ENVIRONMENT: Final = {
-    "IPYTHONDIR": "/tmp/ipython",  # noqa: S108 - the sandbox's own
-    "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108
+    "PIP_NO_INDEX": "1",  # says at once that a package is not to be had, and not after five tries
     "PYTHONUTF8": "1",
 }
 

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psutil
 import pytest_asyncio
 
 from rethread.tools.code_interpreter.sandbox import DATA, Command, Limits, Sandbox
 from rethread.tools.code_interpreter.sandbox.choosing import find_sandbox
+from rethread.tools.code_interpreter.session import ENVIRONMENT
 
 SERVE = """
 import asyncio, time
@@ -47,6 +49,16 @@ async def test_paths_are_those_of_this_machine_and_an_interrupt_arrives(sandbox:
     box = await sandbox.start(place, Command(("-c", code), {}), Limits())
     await box.closed()
     assert box.stderr == "here\ninterrupted None\n"
+
+
+async def test_a_kernel_runs_no_settings_that_another_user_may_have_written(
+    sandbox: Sandbox,
+) -> None:
+    code = "from IPython.paths import get_ipython_dir; print(get_ipython_dir())"
+    place = sandbox.new_place()
+    box = await sandbox.start(place, Command(("-c", code), ENVIRONMENT), Limits())
+    await box.closed()
+    assert Path(box.stderr.strip()).is_relative_to(place.root)
 
 
 def test_when_the_server_is_killed_its_code_ends() -> None:

@@ -14,7 +14,7 @@ from rethread.tools.code_interpreter.sandbox.runtime import find_runtime
 
 SandboxName = Literal["auto", "bubblewrap", "docker", "podman", "none"]
 
-READ: Final = "See docs/code-interpreter.md, or try `rethread doctor`; then start the server again."
+READ: Final = "See docs/code-interpreter.md, or try `rethread doctor`."
 
 
 async def find_sandbox(
