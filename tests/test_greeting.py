@@ -42,6 +42,12 @@ def test_the_three_lines_name_a_model_that_the_upstream_has(
     assert said_by(lines) == "Hello, too.\n"
 
 
+def test_code_without_a_sandbox_is_warned_of(start_server: StartServer) -> None:
+    server = start_server("--sandbox", "none")
+    server.wait_for_log("warning code can be run sandbox=none")
+    assert any(line.startswith("code                 WITHOUT A SANDBOX") for line in server.log)
+
+
 def test_the_lines_ask_for_a_key_where_one_is_needed(start_server: StartServer) -> None:
     server = start_server()
     assert 'api_key="any"' in lines_to_try(server)[0]

@@ -509,6 +509,7 @@ async def _greet(settings: Settings, listening: socket.socket, db: Database) -> 
             upstream_url=settings.upstream_url,
             aliases=settings.aliases,
             embedder=_embedder_shown(settings),
+            has_sandbox=settings.sandbox != "none",
             place=db.place if settings.database_url else str(settings.data_dir),
             is_open=settings.allow_anonymous or not await keys.any_made(db),
         ),

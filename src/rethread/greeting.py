@@ -11,6 +11,7 @@ def greeting(
     place: str,
     is_open: bool,
     embedder: str | None = None,
+    has_sandbox: bool = True,
 ) -> str:
     """Where it listens, who answers, where things are kept, and a conversation to paste."""
     host, port = address
@@ -27,6 +28,7 @@ def greeting(
             if embedder
             else "by words (--embeddings upstream: by meaning too)"
         ),
+        "code": "" if has_sandbox else "WITHOUT A SANDBOX: it can do what this server can",
         "keys": "none needed" if is_open else "needed (rethread keys create --project NAME)",
         "data": place,
     }

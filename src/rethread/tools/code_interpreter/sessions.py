@@ -235,6 +235,8 @@ class Sessions:
 
     async def _open(self) -> tuple[Sandbox, Pool]:
         sandbox = await self._find_sandbox()
+        level = logging.WARNING if sandbox.name == "none" else logging.INFO
+        logger.log(level, "code can be run", extra={"fields": {"sandbox": sandbox.name}})
         terms = self._terms
 
         async def start_session() -> Session:
