@@ -111,7 +111,6 @@ def main(sockets: str) -> None:
         OutStream._flush_buffers
     )
     hear_children(f"{sockets}/children")
-    Path(os.environ["IPYTHONDIR"]).mkdir(parents=True, exist_ok=True)
     app = App.instance(config=configuration(key, sockets))
     app.initialize([])  # type: ignore[no-untyped-call]
     session: Session = app.session
