@@ -24,6 +24,13 @@ async def test_code_past_its_time_is_interrupted_and_its_variables_stay(bench: B
     assert bench.text == "5"
 
 
+async def test_code_finds_its_folder_by_its_name_without_a_sandbox_too(bench: Bench) -> None:
+    await bench.run(
+        "open('/mnt/data/a.txt', 'w').write('/mnt/database'); print(open('a.txt').read())"
+    )
+    assert bench.text == "/mnt/database\n"
+
+
 async def test_a_kernel_that_neither_comes_up_nor_goes_is_given_up(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

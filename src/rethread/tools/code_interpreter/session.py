@@ -5,6 +5,7 @@ it does not heed that. Nothing is known here of threads, nor of the database.
 """
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Final, Literal, NamedTuple, Self
 from rethread.tools.code_interpreter.files import Folder, Look
 from rethread.tools.code_interpreter.kernel import Closed, Event, Kernel
 from rethread.tools.code_interpreter.sandbox import (
+    DATA,
     SOCKETS,
     Box,
     Command,
@@ -32,6 +34,7 @@ GONE_SECONDS: Final = 5.0  # for what a box leaves behind to go, once its kernel
 # What a call may put out in all, shown or not: then it is stopped, as it would go on for ever.
 MOST_BYTES: Final = 64 * 1024 * 1024
 MOST_MESSAGES: Final = 20_000
+DATA_PATH: Final = re.compile(rf"{DATA}(?![\w-])")
 # No folders of settings: IPython and matplotlib have theirs below HOME, which is the box's own. One
 # of a fixed name in /tmp could be another user's where there is no sandbox, and IPython runs what
 # lies in it.
@@ -86,7 +89,7 @@ class Session:
         """
         flood = _Flood(take)
         with self._box.watch():
-            executing = asyncio.create_task(self._kernel.execute(code, flood.take))
+            executing = asyncio.create_task(self._kernel.execute(self._here(code), flood.take))
             try:
                 return await self._ended(executing, flood, seconds=seconds)
             except BaseException:
@@ -107,6 +110,14 @@ class Session:
         """Kill it, and have nothing of it left."""
         self.kill()
         await asyncio.shield(self._left())
+
+    def _here(self, code: str) -> str:
+        """With the folder as it is called where the code runs: without a sandbox nothing puts it at
+        DATA, which models write out.
+        """
+        if self._sandbox.name != "none":
+            return code
+        return DATA_PATH.sub(lambda _: str(self._box.place.data), code)
 
     async def _left(self) -> None:
         self._kernel.close()
