@@ -32,6 +32,7 @@ RUN_EVENTS: Final = frozenset(
     f"thread.run.{status}" for status in ("completed", "failed", "incomplete", "expired")
 )
 VERDICT: Final = "VERDICT "
+ENDED: Final = "The session has ended"
 CODE: Final[Any] = [{"type": "code_interpreter"}]
 
 
@@ -218,6 +219,8 @@ class Scene:
         left, through = list(names), dict[str, str]()
         while left:
             heard = self.run(within(module, left), thread_id=self.new_thread())
+            is_ended = ENDED in heard.logs
+            assert is_ended or heard.verdicts.keys() == {*left}, (heard.status, heard.logs)
             through |= _through(heard)
             left = left[len(heard.verdicts) + 1 :]
         return through
