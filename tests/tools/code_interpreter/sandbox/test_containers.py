@@ -171,5 +171,8 @@ async def test_an_engine_needs_an_image(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(NoSandbox, match="--code-image"):
         await find_sandbox("docker")
+    with pytest.raises(NoSandbox, match="docker does not answer: `docker info` says why"):
+        await find_sandbox("docker", image="image")
+    (tmp_path / "docker").write_text("#!/bin/sh\n[ $1 = info ]\n")
     with pytest.raises(NoSandbox, match="docker can't run image"):
         await find_sandbox("docker", image="image")

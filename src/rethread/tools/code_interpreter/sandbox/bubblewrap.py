@@ -78,6 +78,8 @@ def environment(runtime: Runtime, command: Command, limits: Limits) -> dict[str,
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
+        # Else the system's pip tells of ways to install that there are not, rather than of none.
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
         # More threads than cores wait for each other; and every thread is one of its processes.
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,

@@ -66,6 +66,8 @@ class Container:
         line = [engine, "run", *CONFINED, image, "python", "-c", ASK]
         version = await said_by(*line)
         if version is None:
+            if await said_by(engine, "info") is None:  # most often it is not started
+                raise NoSandbox(f"{engine} does not answer: `{engine} info` says why")
             raise NoSandbox(f"{engine} can't run {image}, or its Python has no ipykernel")
         runtimes = await said_by(engine, "info", "--format", "{{json .Runtimes}}") or ""
         runtime = RUNSC if f'"{RUNSC}"' in runtimes else None
