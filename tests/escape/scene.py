@@ -326,7 +326,7 @@ def running_scene(
             running_server(
                 data_dir,
                 *("--sandbox", sandbox, *terms.flags()),
-                env={"OPENAI_API_KEY": secret, "HOME": str(folder)},
+                env={"OPENAI_API_KEY": secret, "HOME": str(folder), "TMPDIR": str(folder)},
                 before=as_ordinary() if ordinary else (),
             )
         )
