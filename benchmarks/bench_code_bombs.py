@@ -11,6 +11,7 @@ from typing import Final
 
 from benchmarks.measure import Connection, get, percentile, report, run
 from tests.escape.scene import Scene, Terms, running_scene
+from tests.escape.texts import within
 
 SECONDS: Final = 6.0
 PAUSE_SECONDS: Final = 0.002  # between two requests of the client: it is no load itself
@@ -44,7 +45,7 @@ async def benchmark() -> None:
 
 
 def _explode(scene: Scene, bomb: str) -> None:
-    scene.attack_within("bombs", bomb)
+    scene.run(within("bombs", [bomb]), thread_id=scene.new_thread())
 
 
 async def _waits(port: int, meanwhile: Awaitable[None]) -> list[float]:

@@ -32,6 +32,7 @@ RUN_EVENTS: Final = frozenset(
     f"thread.run.{status}" for status in ("completed", "failed", "incomplete", "expired")
 )
 VERDICT: Final = "VERDICT "
+SHOWN: Final = 2000  # characters of a log, where a test fails
 ENDED: Final = "The session has ended"
 CODE: Final[Any] = [{"type": "code_interpreter"}]
 
@@ -209,7 +210,7 @@ class Scene:
         """What a module's attacks got hold of, all of them or some; one after the other."""
         wanted = names or attack_names(module)
         heard = self.run(some_of(module, wanted), thread_id=thread_id)
-        assert heard.verdicts.keys() == {*wanted}, heard.logs
+        assert heard.verdicts.keys() == {*wanted}, heard.logs[-SHOWN:]
         return _through(heard)
 
     def attack_within(self, module: str, *names: str) -> dict[str, str]:
@@ -220,7 +221,7 @@ class Scene:
         while left:
             heard = self.run(within(module, left), thread_id=self.new_thread())
             is_ended = ENDED in heard.logs
-            assert is_ended or heard.verdicts.keys() == {*left}, (heard.status, heard.logs)
+            assert is_ended or heard.verdicts.keys() == {*left}, (heard.status, heard.logs[-SHOWN:])
             through |= _through(heard)
             left = left[len(heard.verdicts) + 1 :]
         return through
