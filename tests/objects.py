@@ -1,5 +1,6 @@
 """Objects that tests of the inner layers start from, made and stored as the program does it."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from msgspec import structs
 
 from rethread.contract import new_id
 from rethread.contract.assistants import Assistant, CreateAssistant
+from rethread.contract.files import File
 from rethread.contract.messages import CreateMessage, Message
 from rethread.contract.runs import CreateRun, Run
 from rethread.contract.threads import CreateThread, Thread
@@ -15,7 +17,7 @@ from rethread.contract.tools import FunctionDefinition, FunctionTool
 from rethread.runs import commands
 from rethread.runs.commands import Asking, Started
 from rethread.runs.lifecycle import new_run
-from rethread.store import assistants, leases, messages, threads
+from rethread.store import assistants, blobs, files, leases, messages, threads
 from rethread.store.database import Database
 from rethread.store.events import EventLog
 from rethread.store.leases import Lease
@@ -96,6 +98,16 @@ async def stored_run(
         expires_at=now + 600,
         also=no_more,
     )
+
+
+async def stored_file(db: Database, filename: str, size: int = 1, *, now: int = NOW) -> str:
+    """The id of a file that is there by name."""
+    content = hashlib.sha256(filename.encode()).digest()
+    file = File.new(filename=filename, size=size, purpose="assistants", expires_after=None, now=now)
+    body = msgspec.json.encode(file)
+    name = await blobs.reserve(db)
+    assert await db.write(*files.adding(PROJECT, file, body, name=name, content=content))
+    return file.id
 
 
 async def claimed(db: Database) -> Lease:

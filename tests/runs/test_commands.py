@@ -23,7 +23,7 @@ from rethread.contract.steps import FunctionCall, Step, calls_of
 from rethread.contract.threads import CreateThread, Thread
 from rethread.contract.tools import CodeInterpreterTool
 from rethread.contract.vector_stores import StoreBody
-from rethread.errors import Conflict, Invalid, NotFound, Raced, ThreadLocked
+from rethread.errors import Conflict, Invalid, NoSuchFile, NotFound, Raced, ThreadLocked
 from rethread.runs import commands
 from rethread.runs.calls import Offer
 from rethread.runs.commands import Asking, Started, interrupt_topic, rest_topic
@@ -55,6 +55,7 @@ from tests.objects import (
     no_more,
     some_id,
     stored_assistant,
+    stored_file,
     stored_message,
     stored_run,
     stored_thread,
@@ -150,7 +151,8 @@ async def test_a_run_that_is_refused_leaves_nothing_behind(db: Database) -> None
 async def test_a_thread_and_its_run_are_made_together_or_not_at_all(db: Database) -> None:
     assistant = await stored_assistant(db)
     hello = CreateMessage(role="user", content="Hello")
-    resources = ToolResources(code_interpreter=CodeInterpreterResources(file_ids=["file-a"]))
+    file_id = await stored_file(db, "a.csv")
+    resources = ToolResources(code_interpreter=CodeInterpreterResources(file_ids=[file_id]))
     asked = CreateThreadAndRun(
         assistant_id=assistant.id,
         thread=CreateThread(messages=[hello], metadata={"a": "b"}),
@@ -165,10 +167,19 @@ async def test_a_thread_and_its_run_are_made_together_or_not_at_all(db: Database
     thread = msgspec.json.decode(body, type=Thread)
     assert (thread.metadata, thread.tool_resources) == (
         {"a": "b"},
-        {"code_interpreter": {"file_ids": ["file-a"]}},
+        {"code_interpreter": {"file_ids": [file_id]}},
     )
     with pytest.raises(ThreadLocked):
         await stored_message(db, run.thread_id)
+
+
+async def test_a_file_that_is_not_there_is_not_given_to_code(db: Database) -> None:
+    resources = ToolResources(code_interpreter=CodeInterpreterResources(file_ids=["file-gone"]))
+    asked = CreateThreadAndRun(
+        assistant_id=(await stored_assistant(db)).id, tool_resources=resources
+    )
+    with pytest.raises(NoSuchFile):
+        await create_both(db, asked)
 
 
 async def test_a_runs_tool_resources_are_laid_over_its_new_threads(db: Database) -> None:
@@ -176,10 +187,10 @@ async def test_a_runs_tool_resources_are_laid_over_its_new_threads(db: Database)
     store = vector_stores.new(PROJECT, "vs_a", StoreBody(), days=None, embedder="", now=NOW)
     assert await db.write(vector_stores.adding(store))
     of_thread = {
-        "code_interpreter": {"file_ids": ["file-a"]},
+        "code_interpreter": {"file_ids": [await stored_file(db, "a.csv")]},
         "file_search": {"vector_store_ids": ["vs_a"]},
     }
-    of_run = {"code_interpreter": {"file_ids": ["file-b"]}}
+    of_run = {"code_interpreter": {"file_ids": [await stored_file(db, "b.csv")]}}
     asked = msgspec.convert(
         {
             "assistant_id": assistant.id,

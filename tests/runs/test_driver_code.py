@@ -4,7 +4,6 @@ What a real session does with code is tested beside it, and the whole through th
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -15,7 +14,6 @@ from msgspec import structs
 
 from rethread.contract.chat import ChatRequest, Chunk
 from rethread.contract.events import rendered_name
-from rethread.contract.files import File
 from rethread.contract.messages import Message
 from rethread.contract.runs import Run, SubmitToolOutputs, ToolOutput
 from rethread.contract.steps import (
@@ -32,7 +30,7 @@ from rethread.errors import ModelError, Unavailable
 from rethread.runs import commands, driver
 from rethread.runs.commands import Asking
 from rethread.runs.engine import Engine
-from rethread.store import blobs, code_files, events, files, leases, messages, runs, steps
+from rethread.store import code_files, events, leases, messages, runs, steps
 from rethread.store.database import Database, Statement
 from rethread.store.events import EventLog
 from rethread.store.files import StoredFile
@@ -49,6 +47,7 @@ from tests.objects import (
     claimed,
     no_more,
     stored_assistant,
+    stored_file,
     stored_message,
     stored_run,
     stored_thread,
@@ -215,16 +214,6 @@ class Scene:
         bodies = [record.body async for record in records]
         named = [rendered_name(each) for body in bodies for each in body.split(b"\n\n")[:-1]]
         return [name.removeprefix("thread.") for name in named]
-
-
-async def stored_file(db: Database, filename: str, size: int, *, now: int = NOW) -> str:
-    """The id of a file that is there by name."""
-    content = hashlib.sha256(filename.encode()).digest()
-    file = File.new(filename=filename, size=size, purpose="assistants", expires_after=None, now=now)
-    body = msgspec.json.encode(file)
-    name = await blobs.reserve(db)
-    assert await db.write(*files.adding(PROJECT, file, body, name=name, content=content))
-    return file.id
 
 
 async def test_code_is_run_and_its_image_and_its_file_are_in_the_answer(db: Database) -> None:

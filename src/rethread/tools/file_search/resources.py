@@ -66,7 +66,11 @@ class NewThread(NamedTuple):
 
 
 async def prepared(owner: Owner, asked: ToolResources | None) -> Prepared:
-    """Its stores made, if it asks for that; NotFound for one that it names and is not there."""
+    """Its stores made, if it asks for that; NotFound for one that it names and is not there, and
+    NoSuchFile for a file.
+    """
+    if asked and asked.code_interpreter:
+        await _check_there(owner, asked.code_interpreter.file_ids or [])
     if not asked or not asked.file_search:
         return Prepared(asked, [])
     for store_id in asked.file_search.vector_store_ids or []:
