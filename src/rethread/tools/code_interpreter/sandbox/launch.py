@@ -45,6 +45,8 @@ def tie() -> None:
     if not child:
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
+        # A server that a script starts in the background ignores it, and so would the code.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         return
     signal.signal(signal.SIGINT, lambda *_: os.kill(child, signal.SIGINT))
     threading.Thread(target=end_with_the_server, daemon=True).start()
