@@ -20,6 +20,8 @@ import asyncpg
 from rethread.store.database import FILE_NAME
 from tests.ports import kept_port
 
+# Hundreds of servers start here, and few of them run code: those make their kernels when needed.
+FOR_TESTS: Final = {"PYTHONUNBUFFERED": "1", "RETHREAD_CODE_WARM": "0"}
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 PATIENCE_SECONDS: Final = 30.0
@@ -142,7 +144,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**environment, "PYTHONUNBUFFERED": "1", **self._env},
+            env={**environment, **FOR_TESTS, **self._env},
             cwd=self.data_dir.parent,
         )
         self._reading = threading.Thread(target=self._read_log, daemon=True)

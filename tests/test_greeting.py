@@ -43,7 +43,7 @@ def test_the_three_lines_name_a_model_that_the_upstream_has(
 
 
 def test_code_without_a_sandbox_is_warned_of(start_server: StartServer) -> None:
-    server = start_server("--sandbox", "none")
+    server = start_server("--sandbox", "none", "--code-warm", "1")
     server.wait_for_log("warning code can be run sandbox=none")
     assert any(line.startswith("code                 WITHOUT A SANDBOX") for line in server.log)
 

@@ -29,6 +29,7 @@ from rethread.tools.code_interpreter.sandbox import (
 
 START_SECONDS: Final = 60.0  # on a machine that is very busy
 HEED_SECONDS: Final = 2.0  # from the interrupt on, before the box is killed
+HEED_FLOOD_SECONDS: Final = 10.0  # the same where all that is on its way has to be read first
 HEED_CANCEL_SECONDS: Final = 0.8  # the same for code whose run was cancelled
 GONE_SECONDS: Final = 5.0  # for what a box leaves behind to go, once its kernel has
 # What a call may put out in all, shown or not: then it is stopped, as it would go on for ever.
@@ -143,8 +144,9 @@ class Session:
             over.cancel()
         if executing in done or self._closing in done:
             return await self._after(executing)
-        stop: Stop = "output" if over in done else "time"
-        return Ended(stop, is_over=await self._stop(executing, HEED_SECONDS))
+        if over in done:
+            return Ended("output", is_over=await self._stop(executing, HEED_FLOOD_SECONDS))
+        return Ended("time", is_over=await self._stop(executing, HEED_SECONDS))
 
     async def _after(self, executing: asyncio.Task[None]) -> Ended:
         """How it ended: code or kernel came to its end."""
