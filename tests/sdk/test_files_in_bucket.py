@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.fakes.s3_server import BUCKET, running_s3
 from tests.sdk.clients import sync_client
+from tests.server import wait_until
 
 
 def test_files_live_in_the_bucket_and_in_no_folder(start_server: StartServer) -> None:
@@ -24,14 +25,12 @@ def test_files_live_in_the_bucket_and_in_no_folder(start_server: StartServer) ->
             assert done.file is not None
             for file in (one, other, done.file):
                 assert client.files.content(file.id).content == content
-            while len(s3.objects()) > 1:
-                pass  # a chore takes away what is there twice
+            wait_until(lambda: len(s3.objects()) == 1)  # a chore takes away what is there twice
             assert [path for path in s3.objects() if not path.startswith("here/")] == []
             assert not (server.data_dir / "files").exists()
             for file in (one, other, done.file):
                 client.files.delete(file.id)
-            while s3.objects():
-                pass
+            wait_until(lambda: not s3.objects())
             s3.server.stop()
             with pytest.raises(openai.InternalServerError, match="store of files does not answer"):
                 client.files.create(file=("a.bin", content), purpose="assistants")
