@@ -130,13 +130,13 @@ def test_a_model_mends_its_code_draws_a_chart_and_links_a_file(
         thread_id=thread.id, assistant_id=scripted.assistant(tools=[CODE]), event_handler=handler
     ) as stream:
         stream.until_done()
-    offered = scripted.asked(0)["tools"][0]["function"]
+    offered = scripted.asked(-3)["tools"][0]["function"]
     assert offered["name"] == "code_interpreter"
     assert "sales, 2026.csv" in offered["description"]
     assert "pandas" in offered["description"]
-    assert "ZeroDivisionError: division by zero" in told(scripted, 1)[0]
-    assert "\x1b" not in told(scripted, 1)[0]
-    assert "7" in told(scripted, 2)[1]
+    assert "ZeroDivisionError: division by zero" in told(scripted, -2)[0]
+    assert "\x1b" not in told(scripted, -2)[0]
+    assert "7" in told(scripted, -1)[1]
     said = handler.heard.done["message_done"]
     image, answer = said.content
     [annotation] = answer.text.annotations

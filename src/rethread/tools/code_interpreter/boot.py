@@ -24,6 +24,9 @@ from zmq.eventloop.zmqstream import ZMQStream  # noqa: E402
 
 FLUSH_SECONDS = 0.05  # how long what was printed waits for more
 PIECE_CHARACTERS = 256 * 1024  # of what was printed at once: the server takes in no long messages
+# What waits to be read: who prints quicker than that waits, too, and does not fill the memory.
+WAITING_CHARACTERS = 1024 * 1024
+WAITING_MESSAGES = 16
 CHILD_LINGER_MILLISECONDS = 3000
 Flushed = tuple[Any, str]
 PORTS = ("shell_port", "control_port", "stdin_port", "iopub_port", "hb_port")
@@ -49,12 +52,26 @@ def configuration(key: bytes, sockets: str) -> Config:
 def in_pieces(flushed: Callable[[OutStream], Iterator[Flushed]]) -> Callable[..., Any]:
     """The same texts, none of them long."""
 
-    def flush_buffers(stream: OutStream) -> Iterator[Flushed]:
+    def flush_buffers(stream: Any) -> Iterator[Flushed]:
+        stream.waiting_characters = 0
         for parent, text in flushed(stream):
             for start in range(0, len(text), PIECE_CHARACTERS):
                 yield parent, text[start : start + PIECE_CHARACTERS]
 
     return flush_buffers
+
+
+def waiting(write: Callable[[OutStream, str], int | None]) -> Callable[..., int | None]:
+    """The same, and a wait where too much of it has not been read yet."""
+
+    def written(stream: Any, text: str) -> int | None:
+        count = write(stream, text)
+        stream.waiting_characters += len(text)
+        if stream.waiting_characters > WAITING_CHARACTERS:
+            stream.flush()
+        return count
+
+    return written
 
 
 def packing(pack: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
@@ -95,11 +112,12 @@ def hear_children(path: str) -> None:
 
 
 class App(IPKernelApp):
-    """A kernel that loses no output, however slowly it is read: it waits in its own memory."""
+    """A kernel that loses no output, however slowly it is read: it waits for its reader."""
 
     def init_iopub(self, context: Any) -> None:
-        """Sockets that are made from here on keep what they cannot send."""
-        context.sndhwm = 0
+        """Sockets that are made from here on wait where they would drop a message."""
+        context.setsockopt(zmq.XPUB_NODROP, 1)
+        context.sndhwm = WAITING_MESSAGES
         super().init_iopub(context)  # type: ignore[no-untyped-call]
 
 
@@ -110,6 +128,8 @@ def main(sockets: str) -> None:
     OutStream._flush_buffers = in_pieces(  # type: ignore[method-assign]
         OutStream._flush_buffers
     )
+    OutStream.waiting_characters = 0  # type: ignore[attr-defined]
+    OutStream.write = waiting(OutStream.write)  # type: ignore[method-assign]
     hear_children(f"{sockets}/children")
     app = App.instance(config=configuration(key, sockets))
     app.initialize([])  # type: ignore[no-untyped-call]
