@@ -33,7 +33,8 @@ RUN_EVENTS: Final = frozenset(
 )
 VERDICT: Final = "VERDICT "
 SHOWN: Final = 2000  # characters of a log, where a test fails
-ENDED: Final = "The session has ended"
+# What the logs say where an attack did not come to its end.
+STOPPED: Final = ("The session has ended", "The code was stopped")
 CODE: Final[Any] = [{"type": "code_interpreter"}]
 
 
@@ -220,7 +221,7 @@ class Scene:
         left, through = list(names), dict[str, str]()
         while left:
             heard = self.run(within(module, left), thread_id=self.new_thread())
-            is_ended = ENDED in heard.logs
+            is_ended = any(words in heard.logs for words in STOPPED)
             assert is_ended or heard.verdicts.keys() == {*left}, (heard.status, heard.logs[-SHOWN:])
             through |= _through(heard)
             left = left[len(heard.verdicts) + 1 :]

@@ -34,6 +34,8 @@ def running_s3() -> Iterator[S3Server]:
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
+        # What it keeps is this process's, so an earlier test's things are there still.
+        urllib.request.urlopen(f"{url}/moto-api/reset", data=b"").close()
         asked = urllib.request.Request(f"{url}/{BUCKET}", method="PUT")
         urllib.request.urlopen(asked).close()
         environment = {
